@@ -1,0 +1,1 @@
+"""Data: the catalogue, COCO files, the mapper, and the made highway scenes. Importing it registers nothing."""

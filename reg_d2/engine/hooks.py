@@ -1,0 +1,113 @@
+"""Hooks of the trainer: a progress bar in a terminal, and a checkpoint when somebody stops the run."""
+
+import contextlib
+import logging
+import signal
+import sys
+
+import torch
+import torch.distributed as dist
+from detectron2.engine import HookBase
+from detectron2.utils import comm
+from tqdm import tqdm
+
+logger = logging.getLogger(__name__)
+
+
+class TrainingInterrupted(SystemExit):
+    """The run was stopped from outside after its state was saved; exit status 130."""
+
+    def __init__(self, message: str):
+        super().__init__(130)
+        self.message = message
+
+    def __str__(self):
+        return self.message
+
+
+class ProgressBar(HookBase):
+    """A tqdm bar on the main worker, where standard error is a terminal."""
+
+    def before_train(self):
+        self._bar = tqdm(
+            total=self.trainer.max_iter,
+            initial=self.trainer.start_iter,
+            disable=not (comm.is_main_process() and sys.stderr.isatty()),
+            dynamic_ncols=True,
+            unit="step",
+        )
+
+    def after_step(self):
+        self._bar.update()
+        if not self._bar.disable and self.trainer.iter % 10 == 0:
+            storage = self.trainer.storage
+            loss = storage.histories().get("total_loss")
+            rate = self.trainer.optimizer.param_groups[0]["lr"]
+            self._bar.set_postfix(loss=f"{loss.median(20):.3f}" if loss else "-", lr=f"{rate:.2g}")
+
+    def after_train(self):
+        self._bar.close()
+
+
+class InterruptSaver(HookBase):
+    """On SIGINT (Ctrl-C) or SIGTERM: finish the step, save a checkpoint, stop. A second signal stops at once."""
+
+    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+    def __init__(self, checkpointer):
+        self._checkpointer = checkpointer
+        self._received = None
+        self._previous = {}
+
+    def before_train(self):
+        # Signals can be handled in the main thread only; elsewhere (a notebook's worker) nothing is installed.
+        with contextlib.suppress(ValueError):
+            self._previous = {s: signal.signal(s, self._on_signal) for s in self.SIGNALS}
+
+    def _on_signal(self, number, frame):
+        self._received = number
+        self._restore()
+
+    def after_step(self):
+        if not self._anyone_stopped():
+            return
+        if comm.is_main_process():
+            self._checkpointer.save("model_interrupted", iteration=self.trainer.iter)
+        message = f"stopped after iteration {self.trainer.iter}; the state is saved: continue with --resume"
+        logger.warning(message)
+        raise TrainingInterrupted(message)
+
+    def after_train(self):
+        self._restore()
+
+    def _anyone_stopped(self) -> bool:
+        """Whether any worker got a signal: all must leave after the same step, or the others wait for ever."""
+        if comm.get_world_size() == 1:
+            return self._received is not None
+        device = next(self.trainer.model.parameters()).device
+        flag = torch.tensor(float(self._received is not None), device=device)
+        dist.all_reduce(flag, op=dist.ReduceOp.MAX)
+        return bool(flag.item())
+
+    def _restore(self):
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous = {}
+
+
+@contextlib.contextmanager
+def quiet_terminal():
+    """Keep the periodic lines of losses out of a terminal that shows a progress bar; the log file keeps them."""
+
+    def is_not_periodic(record):
+        return record.name != "detectron2.utils.events"
+
+    handlers = [h for h in logging.getLogger("detectron2").handlers if type(h) is logging.StreamHandler]
+    handlers = handlers if sys.stderr.isatty() else []
+    for handler in handlers:
+        handler.addFilter(is_not_periodic)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            handler.removeFilter(is_not_periodic)

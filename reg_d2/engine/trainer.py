@@ -1,0 +1,144 @@
+"""The trainer: Detectron2's, with workers on CPUs, a step that names what went wrong, and REG's evaluation."""
+
+import logging
+import os
+import time
+import weakref
+
+import torch
+from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.data import build_detection_test_loader, build_detection_train_loader
+from detectron2.engine import DefaultTrainer, SimpleTrainer, TrainerBase
+from detectron2.utils import comm
+from torch.nn.parallel import DistributedDataParallel
+
+from ..data.mapper import REGDatasetMapper
+from .checkpoint import ClassRecord
+from .evaluate import evaluate
+from .hooks import InterruptSaver, ProgressBar, quiet_terminal
+from .setup import get_classes
+
+logger = logging.getLogger(__name__)
+
+
+class NonFiniteLossError(FloatingPointError):
+    """A loss became infinite or NaN; the message names the images, the losses and the learning rate."""
+
+
+class TrainStep(SimpleTrainer):
+    """One step of plain or mixed-precision training; stops before a non-finite loss reaches the weights."""
+
+    def __init__(self, model, data_loader, optimizer, amp: bool = False):
+        """
+        Args:
+            model, data_loader, optimizer: as in Detectron2's SimpleTrainer.
+            amp: mixed precision: float16 with a gradient scaler on CUDA, bfloat16 on CPU.
+        """
+        super().__init__(model, data_loader, optimizer)
+        self.amp = amp
+        self.device_type = next(model.parameters()).device.type
+        self.grad_scaler = torch.amp.GradScaler(self.device_type, enabled=amp and self.device_type == "cuda")
+
+    def run_step(self):
+        start = time.perf_counter()
+        data = next(self._data_loader_iter)
+        data_time = time.perf_counter() - start
+        with torch.autocast(self.device_type, enabled=self.amp):
+            loss_dict = self.model(data)
+        total = sum(loss_dict.values())
+        if not torch.isfinite(total):
+            raise NonFiniteLossError(self._report(data, loss_dict))
+        self.optimizer.zero_grad()
+        self.grad_scaler.scale(total).backward()
+        self._write_metrics(loss_dict, data_time)
+        self.grad_scaler.step(self.optimizer)
+        self.grad_scaler.update()
+
+    def _report(self, data, loss_dict) -> str:
+        losses = ", ".join(f"{name} {value.item():.4g}" for name, value in loss_dict.items())
+        images = ", ".join(str(x.get("file_name", x.get("image_id", "?"))) for x in data)
+        rates = sorted({group["lr"] for group in self.optimizer.param_groups})
+        return (
+            f"The loss is not finite at iteration {self.iter}: {losses}.\n"
+            f"  images: {images}\n  learning rate: {', '.join(f'{r:.4g}' for r in rates)}\n"
+            "The weights were not updated with it. Usual causes: a learning rate made for a larger batch "
+            "(SOLVER.BASE_LR, SOLVER.WARMUP_ITERS), broken boxes in one of these images, no gradient clipping "
+            "(SOLVER.CLIP_GRADIENTS.ENABLED)."
+        )
+
+    def state_dict(self):
+        return {**super().state_dict(), "grad_scaler": self.grad_scaler.state_dict()}
+
+    def load_state_dict(self, state_dict):
+        super().load_state_dict(state_dict)
+        self.grad_scaler.load_state_dict(state_dict.get("grad_scaler", {}))
+
+
+class REGTrainer(DefaultTrainer):
+    """Detectron2's default trainer with REG's data, step, evaluation and checkpoints."""
+
+    def __init__(self, cfg):
+        # Not DefaultTrainer's own __init__: its DDP call and its mixed precision know CUDA only.
+        TrainerBase.__init__(self)
+        cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
+        model = self.build_model(cfg)
+        optimizer = self.build_optimizer(cfg, model)
+        data_loader = self.build_train_loader(cfg)
+        if comm.get_world_size() > 1:
+            devices = [comm.get_local_rank()] if cfg.MODEL.DEVICE.startswith("cuda") else None
+            model = DistributedDataParallel(model, device_ids=devices, broadcast_buffers=False)
+        self._trainer = TrainStep(model, data_loader, optimizer, amp=cfg.SOLVER.AMP.ENABLED)
+        self.scheduler = self.build_lr_scheduler(cfg, optimizer)
+        self.checkpointer = DetectionCheckpointer(
+            model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self), classes=ClassRecord(get_classes(cfg))
+        )
+        self.start_iter, self.max_iter, self.cfg = 0, cfg.SOLVER.MAX_ITER, cfg
+        self.register_hooks(self.build_hooks())
+
+    def build_hooks(self):
+        """Detectron2's, a progress bar in a terminal, and a checkpoint on Ctrl-C or SIGTERM."""
+        return [*super().build_hooks(), ProgressBar(), InterruptSaver(self.checkpointer)]
+
+    def resume_or_load(self, resume: bool = True) -> None:
+        """As Detectron2's; says where it starts from."""
+        if not resume and self.checkpointer.has_checkpoint():
+            logger.warning(f"{self.cfg.OUTPUT_DIR} holds a checkpoint, which this run replaces; --resume continues it")
+        super().resume_or_load(resume)
+        source = self.cfg.MODEL.WEIGHTS or "random weights"
+        if resume and self.checkpointer.has_checkpoint():
+            source = self.checkpointer.get_checkpoint_file()
+        rate = self.optimizer.param_groups[0]["lr"]
+        logger.info(f"Starting from {source} at iteration {self.start_iter} of {self.max_iter}, learning rate {rate:g}")
+        if self.start_iter >= self.max_iter:
+            logger.warning("This run is finished: only its evaluation is repeated. Raise SOLVER.MAX_ITER to go on")
+
+    def train(self):
+        """Run training; in a terminal the progress bar stands in for the lines that go to the log file."""
+        with quiet_terminal():
+            return super().train()
+
+    @classmethod
+    def build_train_loader(cls, cfg):
+        return build_detection_train_loader(cfg, mapper=REGDatasetMapper(cfg, is_train=True))
+
+    @classmethod
+    def build_test_loader(cls, cfg, dataset_name):
+        return build_detection_test_loader(cfg, dataset_name, mapper=REGDatasetMapper(cfg, is_train=False))
+
+    @classmethod
+    def test(cls, cfg, model, evaluators=None):
+        """Evaluate on ``DATASETS.TEST``: see :func:`reg_d2.engine.evaluate.evaluate`."""
+        return evaluate(cfg, model, cls.build_test_loader, evaluators)
+
+
+def evaluate_checkpoint(cfg) -> dict:
+    """``--eval-only``: the weights of ``MODEL.WEIGHTS`` on ``DATASETS.TEST``.
+
+    Raises:
+        ClassMismatchError: the checkpoint was trained on other classes than the config has.
+    """
+    model = REGTrainer.build_model(cfg)
+    checkpointer = DetectionCheckpointer(model, cfg.OUTPUT_DIR, classes=ClassRecord(get_classes(cfg)))
+    checkpointer.load(cfg.MODEL.WEIGHTS, checkpointables=["classes"])
+    os.makedirs(cfg.OUTPUT_DIR, exist_ok=True)
+    return REGTrainer.test(cfg, model)

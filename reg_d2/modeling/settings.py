@@ -1,0 +1,104 @@
+"""From config nodes to what the heads need: loss settings, class weights, mask channels."""
+
+import torch
+from detectron2.config import CfgNode
+from torch import Tensor
+
+from ..losses import CROSS_ENTROPY, SCHEMES, LossSettings, Refinement, class_weights
+from ..losses.reg import LOSSES
+
+
+def loss_settings(node: CfgNode, task: str) -> LossSettings:
+    """Settings of ``MODEL.REG.BOX`` or ``MODEL.REG.MASK``; ``task`` is the node's name, for the error messages.
+
+    Raises:
+        ValueError: a key has a value that is not among the valid ones.
+    """
+    if node.LOSS not in LOSSES:
+        raise ValueError(f"MODEL.REG.{task}.LOSS {node.LOSS!r} is unknown: choose one of {', '.join(LOSSES)}")
+    if node.LOSS == "cross_entropy":
+        return CROSS_ENTROPY
+    try:
+        refinement = None
+        if node.REFINEMENT.ENABLED:
+            refinement = Refinement(
+                beta=node.REFINEMENT.BETA,
+                delta=node.REFINEMENT.DELTA,
+                direction=node.REFINEMENT.DIRECTION,
+                metric=node.REFINEMENT.get("METRIC", "center"),
+                renormalize=node.REFINEMENT.RENORMALIZE,
+            )
+        return LossSettings(
+            activation=node.get("ACTIVATION", "softmax"),
+            gamma=node.GAMMA,
+            negative_weight=node.NEGATIVE_WEIGHT,
+            refinement=refinement,
+            divisor=node.get("DIVISOR", "pixels"),
+        )
+    except ValueError as error:
+        raise ValueError(f"MODEL.REG.{task}.{error}") from None
+
+
+def head_class_weights(cfg: CfgNode, task: str) -> Tensor | None:
+    """Class weights (E10) of the box head (one a class) or of the mask head (one a class with masks).
+
+    Args:
+        cfg: the whole config, with the classes filled in.
+        task: ``BOX`` or ``MASK``.
+
+    Returns:
+        (C,) float32, or None where the loss has none: cross-entropy, or the counts are unknown (a model that is
+        built for inference or without data) and the scheme does not need them.
+
+    Raises:
+        ValueError: the scheme is unknown, a counted scheme has no counts or a class without annotations.
+    """
+    node = cfg.MODEL.REG[task]
+    names, counts = class_counts(cfg, task)
+    scheme = node.CLASS_WEIGHT.SCHEME
+    if node.LOSS == "cross_entropy" or scheme == "uniform":
+        return None
+    if scheme not in SCHEMES and scheme != "list":
+        raise ValueError(
+            f"MODEL.REG.{task}.CLASS_WEIGHT.SCHEME {scheme!r} is unknown: choose one of {', '.join(SCHEMES)}, list"
+        )
+    if not counts:
+        raise ValueError(
+            f"MODEL.REG.{task}.CLASS_WEIGHT.SCHEME {scheme!r} needs the training set's counts, and none are set: "
+            "build the config with reg_d2.engine.setup, or use the scheme 'uniform'"
+        )
+    return class_weights(
+        counts,
+        node.CLASS_WEIGHT.VALUES if scheme == "list" else scheme,
+        normalize=node.CLASS_WEIGHT.NORMALIZE,
+        beta=node.CLASS_WEIGHT.EFFECTIVE_NUMBER_BETA,
+        names=names,
+    )
+
+
+def class_counts(cfg: CfgNode, task: str) -> tuple[list[str], list[int]]:
+    """Names and training counts of the classes that the task's head knows (all, or those with masks)."""
+    reg = cfg.MODEL.REG
+    counts = reg.BOX_COUNTS if task == "BOX" else reg.MASK_COUNTS
+    pairs = [(name, n) for name, n in zip(reg.CLASS_NAMES, counts, strict=True) if task == "BOX" or n > 0]
+    return [name for name, _ in pairs], [n for _, n in pairs]
+
+
+def mask_channels(cfg: CfgNode) -> Tensor:
+    """(C,) int64: the mask head's channel of each class, -1 for a class that has boxes only.
+
+    Without counts (a model built without data) every class has a channel. With ``CLS_AGNOSTIC_MASK`` the classes
+    with masks share channel 0.
+    """
+    num_classes = cfg.MODEL.ROI_HEADS.NUM_CLASSES
+    counts = cfg.MODEL.REG.MASK_COUNTS or [1] * num_classes
+    if len(counts) != num_classes:
+        raise ValueError(
+            f"MODEL.REG.MASK_COUNTS has {len(counts)} entries and MODEL.ROI_HEADS.NUM_CLASSES is {num_classes}: "
+            "both are filled from the data by reg_d2.engine.setup, leave them alone"
+        )
+    has_mask = torch.tensor([n > 0 for n in counts])
+    channel = torch.zeros(num_classes, dtype=torch.int64)
+    if not cfg.MODEL.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK:
+        channel = has_mask.cumsum(0) - 1
+    return channel.masked_fill(~has_mask, -1)
