@@ -31,7 +31,7 @@ def _loss_node() -> CfgNode:
     """The keys that the box head's and the mask head's loss have in common."""
     node = CfgNode()
     node.LOSS = "reg"  # reg | cross_entropy (Detectron2's own loss; ignores every other key of this node)
-    node.GAMMA = 2.0  # focusing parameter, >= 0 (E1)
+    node.GAMMA = 1.0  # focusing parameter, >= 0 (E1)
     node.NEGATIVE_WEIGHT = 1.0  # weight of negatives (sigmoid, mask pixels) or of background rows (softmax)
     node.CLASS_WEIGHT = CfgNode()
     # inverse_frequency | sqrt_inverse_frequency | effective_number | uniform | list (E10); from the training set's

@@ -1,4 +1,4 @@
-"""Evaluating a model on ``DATASETS.TEST``: ``results.json``, the paper's tables, and the numbers for Detectron2's hooks."""
+"""Evaluating a model on ``DATASETS.TEST``: ``results.json``, the paper's tables, numbers for Detectron2's hooks."""
 
 import logging
 import os

@@ -67,6 +67,9 @@ class InterruptSaver(HookBase):
     def _on_signal(self, number, frame):
         self._received = number
         self._restore()
+        # A signal to the whole process group ends the data workers, too; torch would raise that in the middle of
+        # the step which is to be finished.
+        signal.signal(signal.SIGCHLD, lambda *_: None)
 
     def after_step(self):
         if not self._anyone_stopped():

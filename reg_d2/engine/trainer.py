@@ -32,11 +32,11 @@ class TrainStep(SimpleTrainer):
         """
         Args:
             model, data_loader, optimizer: as in Detectron2's SimpleTrainer.
-            amp: mixed precision: float16 with a gradient scaler on CUDA, bfloat16 on CPU.
+            amp: mixed precision: float16 with a gradient scaler on CUDA, bfloat16 on a CPU that has it.
         """
         super().__init__(model, data_loader, optimizer)
-        self.amp = amp
         self.device_type = next(model.parameters()).device.type
+        self.amp = amp and (self.device_type == "cuda" or _cpu_has_bfloat16())
         self.grad_scaler = torch.amp.GradScaler(self.device_type, enabled=amp and self.device_type == "cuda")
 
     def run_step(self):
@@ -74,6 +74,14 @@ class TrainStep(SimpleTrainer):
         self.grad_scaler.load_state_dict(state_dict.get("grad_scaler", {}))
 
 
+def _cpu_has_bfloat16() -> bool:
+    """Whether this CPU computes in bfloat16; where it has to emulate that, full precision is faster."""
+    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
+    if not supported:
+        logger.warning("SOLVER.AMP.ENABLED: this CPU has no bfloat16 instructions, training in float32")
+    return supported
+
+
 class REGTrainer(DefaultTrainer):
     """Detectron2's default trainer with REG's data, step, evaluation and checkpoints."""
 
@@ -82,6 +90,9 @@ class REGTrainer(DefaultTrainer):
         TrainerBase.__init__(self)
         cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
         model = self.build_model(cfg)
+        if cfg.SOLVER.AMP.ENABLED:
+            # Mixed-precision convolutions work on this layout; without it each one converts and converts back.
+            model = model.to(memory_format=torch.channels_last)
         optimizer = self.build_optimizer(cfg, model)
         data_loader = self.build_train_loader(cfg)
         if comm.get_world_size() > 1:

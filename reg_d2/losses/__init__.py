@@ -2,8 +2,8 @@
 
 from .class_balance import SCHEMES, class_weights, imbalance_ratio
 from .focal import binary_focal_loss, generalized_focal_loss
-from .reg import CROSS_ENTROPY, LossSettings, Refinement, box_terms, divide, mask_terms
 from .refinement import box_class_distance, mask_distance, refinement_weight
+from .reg import CROSS_ENTROPY, LossSettings, Refinement, box_terms, divide, mask_terms
 
 __all__ = [
     "CROSS_ENTROPY",

@@ -78,7 +78,7 @@ def mask_distance(masks: Tensor) -> Tensor:
     """
     if masks.dim() != 3:
         raise ValueError(f"masks {tuple(masks.shape)}: expected (R, H, W)")
-    num_masks, height, width = masks.shape
+    height, width = masks.shape[1:]
     if masks.numel() == 0:
         return masks.new_zeros(masks.shape, dtype=torch.float32)
     masks = masks if masks.dtype == torch.bool else masks > 0.5

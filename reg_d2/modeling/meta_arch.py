@@ -18,7 +18,7 @@ TASK_OF_LOSS = {
 class JointObjective(nn.Module):
     """L = scale (lambda L_det + (1 - lambda) L_seg) (E5), with lambda fixed or learned.
 
-    Learned (Kendall et al., Multi-Task Learning Using Uncertainty, 2018): each task t has a learned s_t = log sigma_t^2,
+    Learned (Kendall et al., Multi-Task Learning Using Uncertainty, 2018): with s_t = log sigma_t^2 of each task t,
         L = scale / 2 (sum_t exp(-s_t) L_t + s_t / 2),
     and lambda = exp(-s_det) / (exp(-s_det) + exp(-s_seg)) is what the log shows. A task without any loss in a batch
     leaves its s_t alone.
