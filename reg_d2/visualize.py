@@ -1,4 +1,4 @@
-"""Pictures of boxes, masks and labels, and a grid of ground truth beside prediction. Draws with OpenCV, without a window.
+"""Pictures of boxes, masks and labels, and a grid of ground truth beside prediction; by OpenCV, without a window.
 
 All images are (H, W, 3) uint8 RGB.
 """
@@ -81,7 +81,7 @@ def _decode(segmentation, height: int, width: int) -> np.ndarray | None:
 
 
 def select_images(records: Sequence[dict], num: int) -> list[dict]:
-    """The ``num`` dataset dicts that show most classes: each next one adds most classes not shown yet, then rare ones."""
+    """The ``num`` dataset dicts that show most classes: each next one adds most that were not shown, then rare ones."""
     present = [{a["category_id"] for a in r["annotations"] if not a.get("iscrowd", 0)} for r in records]
     total = {c: sum(c in p for p in present) for c in set().union(*present)}
     shown = dict.fromkeys(total, 0)
@@ -188,7 +188,7 @@ def _draw_labels(canvas, boxes, classes, names, scores) -> None:
 def place_label(
     label: tuple[int, int], box: Sequence[float], image: tuple[int, int], taken: Sequence[tuple[int, int, int, int]]
 ) -> tuple[int, int, int, int]:
-    """Where a label goes: above its box, or in it, or below; inside the image, over as little of other labels as may be.
+    """Where a label goes: above its box, below or in it; inside the image, and over as little of others as may be.
 
     Args:
         label: its (width, height).

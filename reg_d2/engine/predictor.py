@@ -51,8 +51,8 @@ class Predictor:
             raise ValueError(f"{weights} is not a checkpoint of tools/train_net.py: {_first_line(error)}") from None
         if classes is None:
             raise ValueError(
-                f"{weights} holds no class names: expected a checkpoint of tools/train_net.py (model_*.pth), not a file "
-                "of backbone weights or of another tool"
+                f"{weights} holds no class names: expected a checkpoint of tools/train_net.py (model_*.pth), not "
+                "backbone weights or another tool's file"
             )
         set_classes(cfg, classes)
         # What is left out anyway needs no mask; the margin keeps a score equal to the threshold.
@@ -176,9 +176,10 @@ def _load_weights(model: torch.nn.Module, path: str) -> None:
         model.load_state_dict(stored["model"])
     except (KeyError, RuntimeError) as error:
         lines = str(error).strip().splitlines()
+        what = (lines[1] if len(lines) > 1 else lines[0]).strip()
         raise ValueError(
-            f"{path} does not fit the config ({lines[1].strip() if len(lines) > 1 else lines[0]}): give the config.yaml "
-            "that the training wrote beside it (--config-file)"
+            f"{path} does not fit the config ({what}): give the config.yaml that the training wrote beside it "
+            "(--config-file)"
         ) from None
 
 

@@ -26,6 +26,9 @@ What was made hard:
 - lens and sensor: dirt, vignette, defocus, motion blur, noise, contrast, white balance, JPEG;
 - camera: horizon, pan, roll, focal length and height differ in every picture; roads bend; 3 % of pictures are empty.
 
+`difficulty` (0..1, default 1) scales the clutter, the share of pictures without clear daylight, and how small signs
+and buildings get; the benchmark is 1, `make demo` uses less so that minutes of training show something.
+
 What stays easier than life: flat ground, straight edges, a limited set of symbols, every annotation exact.
 """
 

@@ -15,8 +15,10 @@ TRIES = 60
 class Stage:
     """A road scene under construction: its items, and the ground that is taken."""
 
-    def __init__(self, camera: Camera, air: Atmosphere, road: Road, rng: np.random.Generator):
-        self.camera, self.air, self.road, self.rng = camera, air, road, rng
+    def __init__(
+        self, camera: Camera, air: Atmosphere, road: Road, rng: np.random.Generator, difficulty: float = 1.0
+    ):
+        self.camera, self.air, self.road, self.rng, self.difficulty = camera, air, road, rng, difficulty
         self.items: list[Item] = []
         self.taken: list[tuple[float, float, float, float]] = []
         self.views: list[tuple[float, float, float, float]] = []
@@ -59,6 +61,9 @@ class Stage:
 
     def depth(self, low: float, high: float, metres: float) -> float:
         """A distance at which `metres` of height take low..high pixels of a 360-row picture (log-uniform)."""
+        # Easier pictures drop the smallest part of the range, and reach somewhat beyond the largest.
+        ease = 1 - self.difficulty
+        low, high = low * (high / low) ** (0.65 * ease), high * (1 + 0.5 * ease)
         pixels = np.exp(self.rng.uniform(np.log(low), np.log(high))) * max(self.camera.height, 180) / 360
         return float(self.camera.focal * metres / pixels)
 

@@ -44,20 +44,23 @@ def limits(height: int) -> tuple[float, float]:
     return MIN_SIDE * k, MIN_AREA * k * k
 
 
-def render_scene(categories: list[int], size: tuple[int, int], seed: tuple[int, ...]) -> Scene:
+def render_scene(
+    categories: list[int], size: tuple[int, int], seed: tuple[int, ...], difficulty: float = 1.0
+) -> Scene:
     """Draw a picture with exactly these objects.
 
     Args:
         categories: category ids 1..7, one per object.
         size: (width, height) in pixels.
         seed: whole numbers that decide everything (the run's seed, the split, the picture).
+        difficulty: 0..1, see the package's docstring.
 
     Raises:
         RuntimeError: no arrangement was found; the picture is too small or too narrow for the objects.
     """
     for attempt in range(ATTEMPTS):
         rng = np.random.default_rng([*seed, attempt])
-        scene = _arrange(categories, size, rng, clutter_gain=max(0.0, 1 - attempt / 20))
+        scene = _arrange(categories, size, rng, max(0.0, 1 - attempt / 20), difficulty)
         if scene is not None:
             stage, items, ids = scene
             canvas = draw_backdrop(stage.camera, stage.air, stage.road, rng)
@@ -72,13 +75,17 @@ def render_scene(categories: list[int], size: tuple[int, int], seed: tuple[int, 
     )
 
 
-def _arrange(categories, size, rng, clutter_gain):
+def _arrange(categories, size, rng, clutter_gain, difficulty):
     """One try: (stage, items far to near, ids), or None when an object does not end up visible."""
     width, height = size
     small = sum(c in (plan.WARNING_SIGN, plan.INFO_SIGN, plan.PAVILION, plan.BUS_STOP) for c in categories)
-    air = Atmosphere.sample(rng)
+    air = Atmosphere.sample(rng, difficulty)
     stage = Stage(
-        Camera.sample(width, height, rng), air, Road.sample(rng, narrow=small > 0 and rng.random() < 0.6), rng
+        Camera.sample(width, height, rng),
+        air,
+        Road.sample(rng, narrow=small > 0 and rng.random() < 0.6),
+        rng,
+        difficulty,
     )
     # Large things first: the others find a place around them.
     order = sorted(range(len(categories)), key=lambda i: _RANK[categories[i]])
@@ -95,7 +102,7 @@ def _arrange(categories, size, rng, clutter_gain):
             return None
     else:
         return None
-    add_clutter(stage, clutter_gain, set(categories))
+    add_clutter(stage, clutter_gain * difficulty, set(categories))
     items = sorted(stage.items, key=lambda item: -item.depth)
     ids = np.zeros((height, width), np.uint8)
     for _ in range(30):

@@ -32,6 +32,7 @@ def make_highway(
     val_images: int = 200,
     size: tuple[int, int] = (640, 360),
     scale: float = 1.0,
+    difficulty: float = 1.0,
     counts: Mapping[str, int] | None = None,
     mask_counts: Mapping[str, int] | None = None,
     val_counts: Mapping[str, int] | None = None,
@@ -48,6 +49,7 @@ def make_highway(
         train_images, val_images: pictures per split, >= 1.
         size: (width, height) in pixels, 120..4096 each.
         scale: times the paper's counts (E9) for the training split, > 0; rounded, at least 1 a class.
+        difficulty: 0..1: how much of what the package lists as hard there is; 1 is the benchmark, less is for demos.
         counts, mask_counts: objects, and objects with a mask, of the training split by class name, in place of `scale`
             (`mask_counts` alone is not accepted; `counts` alone keeps the paper's share of masks).
         val_counts: objects of the validation split by class name; otherwise `plan.validation_counts`.
@@ -65,7 +67,7 @@ def make_highway(
         ValueError: a parameter is out of range, or the objects do not fit in the images.
         FileExistsError: `output` holds a set made with other parameters and `overwrite` is False.
     """
-    record = _record(train_images, val_images, size, scale, counts, mask_counts, val_counts, seed, quality)
+    record = _record(train_images, val_images, size, scale, difficulty, counts, mask_counts, val_counts, seed, quality)
     if workers is not None and workers < 1:
         raise ValueError(f"workers is {workers}; expected 1 or more")
     output = Path(output)
@@ -91,7 +93,9 @@ def make_highway(
     return {"created": True, **{split: _summary(output, split, record) for split in plan.SPLITS}}
 
 
-def _record(train_images, val_images, size, scale, counts, mask_counts, val_counts, seed, quality) -> dict:
+def _record(
+    train_images, val_images, size, scale, difficulty, counts, mask_counts, val_counts, seed, quality
+) -> dict:
     """Check the parameters; everything that decides the bytes, as it goes into the files' info block."""
     for name, value in (("train_images", train_images), ("val_images", val_images)):
         if value < 1:
@@ -102,6 +106,8 @@ def _record(train_images, val_images, size, scale, counts, mask_counts, val_coun
         raise ValueError(f"size is {tuple(size)}; expected width / height between 0.6 and 3.2")
     if not (np.isfinite(scale) and scale > 0):
         raise ValueError(f"scale is {scale}; expected a number above 0")
+    if not 0 <= difficulty <= 1:
+        raise ValueError(f"difficulty is {difficulty}; expected a number in 0..1")
     if seed < 0:
         raise ValueError(f"seed is {seed}; expected 0 or more")
     if not 1 <= quality <= 100:
@@ -128,6 +134,7 @@ def _record(train_images, val_images, size, scale, counts, mask_counts, val_coun
         "generator": "reg_d2.data.highway",
         "generator_version": GENERATOR_VERSION,
         "seed": int(seed),
+        "difficulty": float(difficulty),
         "width": int(size[0]),
         "height": int(size[1]),
         "quality": int(quality),
@@ -189,7 +196,7 @@ def _make_picture(job: tuple, *, output: str, record: dict) -> list[dict]:
     split, index, objects = job
     size = (record["width"], record["height"])
     seed = (record["seed"], plan.SPLITS.index(split), index)
-    scene = render_scene([category for category, _ in objects], size, seed)
+    scene = render_scene([category for category, _ in objects], size, seed, record["difficulty"])
     done, data = cv2.imencode(".jpg", scene.image, [cv2.IMWRITE_JPEG_QUALITY, record["quality"]])
     if not done:
         raise RuntimeError(f"OpenCV could not encode picture {index} of {split}")

@@ -1,0 +1,197 @@
+"""tools/train_net.py and the trainer, end to end on very small data."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+import torch
+
+from reg_d2.data.catalog import REPOSITORY
+from reg_d2.data.coco import ClassMismatchError
+from reg_d2.engine import REGTrainer, evaluate_checkpoint, setup
+from reg_d2.engine.hooks import TrainingInterrupted
+from reg_d2.engine.trainer import NonFiniteLossError
+
+from .conftest import CATEGORIES, write_split
+
+
+def configure(workspace, *options, resume=False, eval_only=False):
+    config_file, base = workspace
+    opts = [*base, *(str(o) for o in options)]
+    return setup(Namespace(config_file=REPOSITORY / config_file, opts=opts, resume=resume, eval_only=eval_only))
+
+
+def trainer(workspace, *options, resume=False):
+    t = REGTrainer(configure(workspace, *options, resume=resume))
+    t.resume_or_load(resume=resume)
+    return t
+
+
+def command(workspace, *flags, options=()):
+    config_file, base = workspace
+    return [
+        *(sys.executable, "tools/train_net.py", "--config-file", config_file, *flags),
+        *(*base, *(str(o) for o in options)),
+    ]
+
+
+def run(workspace, *flags, options=()):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        command(workspace, *flags, options=options), cwd=REPOSITORY, capture_output=True, text=True, env=environment
+    )
+
+
+def test_training_evaluates_and_a_second_run_evaluates_the_checkpoint_alike(workspace, tmp_path):
+    done = run(workspace)
+    assert done.returncode == 0, done.stderr
+    out = tmp_path / "out"
+    results = json.loads((out / "results.json").read_text())
+    assert set(results) == {"bbox", "segm", "segm_boxes"}
+    assert set(results["bbox"]["per_class"]) == {"sign", "pole"}
+    assert set(results["segm"]["per_class"]) == {"sign"}, "masks are evaluated over the classes that have some"
+    for task in ("bbox", "segm"):
+        assert {"AP", "AP50", "precision", "recall", "f1", "confidence"} <= set(results[task])
+    assert "Table 1." in done.stdout
+    assert "iter: 3" in (out / "log.txt").read_text(), "plain lines of losses go to the log file"
+    weights = torch.load(out / "model_final.pth", weights_only=True)
+    assert weights["classes"]["names"] == ["sign", "pole"]
+    assert weights["classes"]["mask_counts"] == [8, 0]
+
+    # Without the training set: the classes come from the checkpoint.
+    options = ["DATASETS.TRAIN", "('no_such_set',)", "OUTPUT_DIR", tmp_path / "again"]
+    again = run(workspace, "--eval-only", options=[*options, "MODEL.WEIGHTS", out / "model_final.pth"])
+    assert again.returncode == 0, again.stderr
+    assert json.loads((tmp_path / "again" / "results.json").read_text()) == results
+
+
+def test_resume_goes_on_with_model_optimizer_scheduler_and_our_state(workspace):
+    sigmoid = ["MODEL.REG.BOX.ACTIVATION", "sigmoid", "MODEL.REG.LAMBDA.LEARNED", True]
+    first = trainer(workspace, *sigmoid, "SOLVER.MAX_ITER", 2)
+    first.train()
+    second = trainer(workspace, *sigmoid, resume=True)
+    assert second.start_iter == 2
+    assert second.scheduler.last_epoch == first.scheduler.last_epoch == 2
+    for (name, a), b in zip(first.model.state_dict().items(), second.model.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name
+    assert second.model.roi_heads.box_predictor.foreground_mean > 0
+    momentum = [state["momentum_buffer"] for state in second.optimizer.state.values()]
+    assert momentum
+    assert all(
+        torch.equal(a["momentum_buffer"], b) for a, b in zip(first.optimizer.state.values(), momentum, strict=True)
+    )
+    second.train()
+    assert second.checkpointer.get_checkpoint_file().endswith("model_final.pth")
+    finished = trainer(workspace, *sigmoid, resume=True)
+    assert finished.start_iter == finished.max_iter == 4
+
+
+def test_a_loss_that_is_not_finite_names_images_losses_and_rate(workspace):
+    t = trainer(workspace, "SOLVER.CHECKPOINT_PERIOD", 1)
+    broken = t.model.roi_heads.box_predictor.cls_score.weight
+
+    def poison(*_):
+        if t.iter == 2:
+            with torch.no_grad():
+                broken.fill_(float("nan"))
+
+    t.model.register_forward_pre_hook(poison)
+    with pytest.raises(
+        NonFiniteLossError, match=r"iteration 2.*loss_cls nan(.|\n)*train/\d\.png(.|\n)*learning rate: 0.001"
+    ):
+        t.train()
+    kept = torch.load(t.checkpointer.get_checkpoint_file(), weights_only=True)
+    assert kept["iteration"] == 1
+    assert all(torch.isfinite(v).all() for v in kept["model"].values())
+
+
+def test_an_interrupted_run_is_saved_and_goes_on(workspace):
+    t = trainer(workspace, "SOLVER.CHECKPOINT_PERIOD", 1000)
+    t.model.register_forward_hook(lambda *_: t.iter == 1 and os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(TrainingInterrupted, match="continue with --resume"):
+        t.train()
+    resumed = trainer(workspace, resume=True)
+    assert resumed.start_iter == 2
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_ctrl_c_on_the_command_line_ends_with_a_checkpoint_and_no_traceback(workspace, tmp_path):
+    options = ["SOLVER.MAX_ITER", 100000, "DATALOADER.NUM_WORKERS", 1]
+    process = subprocess.Popen(
+        command(workspace, options=options),
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    log = tmp_path / "out" / "metrics.json"
+    deadline = time.time() + 120
+    while not log.exists() and time.time() < deadline and process.poll() is None:
+        time.sleep(0.2)
+    time.sleep(1.0)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the data workers, too
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, output
+    assert "Traceback" not in output
+    assert (tmp_path / "out" / "model_interrupted.pth").exists()
+
+
+def test_other_classes_are_refused_at_evaluation_and_at_resume(workspace, tmp_path):
+    trainer(workspace, "SOLVER.MAX_ITER", 2).train()
+    weights = str(tmp_path / "out" / "model_final.pth")
+    write_split(tmp_path / "data" / "o", "other", 2, categories=((1, "sign"), (2, "bus stop")))
+    os.rename(tmp_path / "data" / "o" / "other.json", tmp_path / "data" / "other.json")
+    with pytest.raises(ClassMismatchError, match="bus stop"):
+        configure(workspace, "MODEL.WEIGHTS", weights, "DATASETS.TEST", "('other_val',)", eval_only=True)
+    content = json.loads((tmp_path / "data" / "train.json").read_text())
+    ids = dict(zip((i for i, _ in CATEGORIES), (5, 2), strict=True))
+    for entry in content["categories"]:
+        entry["id"] = ids[entry["id"]]
+    for entry in content["annotations"]:
+        entry["category_id"] = ids[entry["category_id"]]
+    (tmp_path / "data" / "train.json").write_text(json.dumps(content))
+    with pytest.raises(ClassMismatchError, match="another order"):
+        trainer(workspace, resume=True)
+
+
+def test_evaluating_random_weights_is_defined(workspace, tmp_path):
+    cfg = configure(workspace, "MODEL.ROI_HEADS.SCORE_THRESH_TEST", 1.1)
+    t = REGTrainer(cfg)
+    t.checkpointer.save("empty")
+    cfg = configure(
+        workspace,
+        *("MODEL.WEIGHTS", tmp_path / "out" / "empty.pth", "MODEL.ROI_HEADS.SCORE_THRESH_TEST", 1.1),
+        eval_only=True,
+    )
+    flat = evaluate_checkpoint(cfg)
+    assert flat["bbox"]["AP"] == 0.0
+    assert flat["segm"]["AP"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("flags", "options", "message"),
+    [
+        (["--config-file", "configs/absent.yaml"], [], "configs/absent.yaml does not exist"),
+        ([], ["SOLVER.NO_SUCH_KEY", 1], "NO_SUCH_KEY"),
+        ([], ["DATASETS.TEST", "('tiny_vall',)"], "Did you mean 'tiny_val'"),
+        ([], ["MODEL.REG.BOX.LOSS", "hinge"], "choose one of reg, cross_entropy"),
+        (["--eval-only"], ["MODEL.WEIGHTS", "absent.pth"], "needs a trained checkpoint"),
+        (["--num-gpus", "0"], [], "--num-gpus 0"),
+    ],
+)
+def test_wrong_input_ends_in_one_line(workspace, flags, options, message):
+    done = run(workspace, *flags, options=options)
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_train_net_is_short():
+    assert len(Path(REPOSITORY / "tools" / "train_net.py").read_text().splitlines()) < 100
