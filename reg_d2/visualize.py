@@ -145,9 +145,10 @@ def draw_instances(
     for i in sorted(range(len(boxes)), key=lambda i: -_area(boxes[i])):
         if masks[i] is not None:
             _draw_mask(canvas, masks[i], color_of(classes[i]), thickness)
-    for box, c in zip(boxes, classes, strict=True):
+    for box, c, mask in zip(boxes, classes, masks, strict=True):
         x0, y0, x1, y1 = _clip(box, canvas)
-        cv2.rectangle(canvas, (x0, y0), (x1, y1), color_of(c), thickness, cv2.LINE_AA)
+        # A box without a mask is all that shows its object: it is drawn thicker.
+        cv2.rectangle(canvas, (x0, y0), (x1, y1), color_of(c), thickness + (mask is None), cv2.LINE_AA)
     _draw_labels(canvas, boxes, classes, names, scores)
     return canvas
 
@@ -320,8 +321,9 @@ def _legend(width: int, margin: int, names: Sequence[str], box_only: Collection[
 
 def save_picture(path: str, image: np.ndarray) -> None:
     """Write an RGB image; the name's ending (.jpg or .png) says how. Raises OSError where that fails."""
+    quality = [cv2.IMWRITE_JPEG_QUALITY, 92] if str(path).lower().endswith((".jpg", ".jpeg")) else []
     try:
-        written = cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 92])
+        written = cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR), quality)
     except cv2.error:
         written = False
     if not written:

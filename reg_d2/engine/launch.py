@@ -54,11 +54,16 @@ def launch(
     if dist_url == "auto":
         dist_url = f"tcp://127.0.0.1:{_free_port()}"
     arguments = (main, args, world_size, num_workers, machine_rank, dist_url, device)
-    try:
-        mp.spawn(_worker, nprocs=num_workers, args=arguments)
-    except mp.ProcessExitedException as error:
-        # A worker left with a status of its own (wrong input, Ctrl-C) and has said why.
-        raise SystemExit(error.exit_code) from None
+    workers = mp.spawn(_worker, nprocs=num_workers, args=arguments, join=False)
+    while True:
+        try:
+            if workers.join():
+                return
+        except KeyboardInterrupt:
+            continue  # the workers got the signal, too: they save their state and leave
+        except mp.ProcessExitedException as error:
+            # A worker left with a status of its own (wrong input, Ctrl-C) and has said why.
+            raise SystemExit(error.exit_code) from None
 
 
 def _worker(local_rank, main, args, world_size, num_workers, machine_rank, dist_url, device):

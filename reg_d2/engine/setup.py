@@ -103,6 +103,8 @@ def checkpoint_classes(path: str) -> ClassInfo | None:
     Raises:
         FileNotFoundError: the path is empty or there is no such file.
     """
+    if "://" in path:
+        path = PathManager.get_local_path(path)
     if not path or not PathManager.isfile(path):
         raise FileNotFoundError(f"MODEL.WEIGHTS {path!r} is not a file: evaluation needs a trained checkpoint")
     if not path.endswith(".pth"):

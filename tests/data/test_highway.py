@@ -273,6 +273,7 @@ def test_overwrite_removes_only_its_own_files(tmp_path):
         ({"size": (2000, 200)}, "between"),
         ({"scale": 0.0}, "scale is 0.0"),
         ({"scale": float("nan")}, "scale is nan"),
+        ({"difficulty": 1.5}, "difficulty is 1.5"),
         ({"seed": -1}, "seed is -1"),
         ({"quality": 101}, "quality is 101"),
         ({"workers": 0}, "workers is 0"),
@@ -341,3 +342,12 @@ def test_the_tool_as_a_program_refuses_without_a_traceback(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2
     assert "train_images is 0" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_less_difficulty_means_larger_signs_and_clear_days():
+    objects = [plan.WARNING_SIGN, plan.INFO_SIGN]
+    easy = [render_scene(objects, (240, 135), (7, 0, i), difficulty=0.0) for i in range(12)]
+    hard = [render_scene(objects, (240, 135), (7, 0, i)) for i in range(12)]
+    assert {scene.air.light for scene in easy} == {"day"}
+    assert len({scene.air.light for scene in hard}) > 1
+    assert np.mean([(s.ids > 0).mean() for s in easy]) > 1.2 * np.mean([(s.ids > 0).mean() for s in hard])

@@ -121,10 +121,11 @@ def test_an_interrupted_run_is_saved_and_goes_on(workspace):
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
-def test_ctrl_c_on_the_command_line_ends_with_a_checkpoint_and_no_traceback(workspace, tmp_path):
+@pytest.mark.parametrize("workers", [1, 2])
+def test_ctrl_c_on_the_command_line_ends_with_a_checkpoint_and_no_traceback(workspace, tmp_path, workers):
     options = ["SOLVER.MAX_ITER", 100000, "DATALOADER.NUM_WORKERS", 1]
     process = subprocess.Popen(
-        command(workspace, options=options),
+        command(workspace, "--num-gpus", str(workers), options=options),
         cwd=REPOSITORY,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -86,7 +86,9 @@ class Atmosphere:
         """Light and weather; at difficulty 0 always a clear day, at 1 the full mix."""
         mix = difficulty * np.array([0.48, 0.24, 0.15, 0.13]) + (1 - difficulty) * np.array([1.0, 0, 0, 0])
         light = str(rng.choice(LIGHTS, p=mix))
-        rain = float(rng.uniform(0.3, 1.0)) if rng.random() < difficulty * (0.3 if light == "overcast" else 0.08) else 0.0
+        rain = (
+            float(rng.uniform(0.3, 1.0)) if rng.random() < difficulty * (0.3 if light == "overcast" else 0.08) else 0.0
+        )
         tint = rng.normal(0, 0.03, 3)
         hazy = rng.random() < 0.28 * difficulty
         density = rng.uniform(0.012, 0.028) if hazy else rng.uniform(0.0015, 0.006)

@@ -15,9 +15,7 @@ TRIES = 60
 class Stage:
     """A road scene under construction: its items, and the ground that is taken."""
 
-    def __init__(
-        self, camera: Camera, air: Atmosphere, road: Road, rng: np.random.Generator, difficulty: float = 1.0
-    ):
+    def __init__(self, camera: Camera, air: Atmosphere, road: Road, rng: np.random.Generator, difficulty: float = 1.0):
         self.camera, self.air, self.road, self.rng, self.difficulty = camera, air, road, rng, difficulty
         self.items: list[Item] = []
         self.taken: list[tuple[float, float, float, float]] = []

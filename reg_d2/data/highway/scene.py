@@ -44,9 +44,7 @@ def limits(height: int) -> tuple[float, float]:
     return MIN_SIDE * k, MIN_AREA * k * k
 
 
-def render_scene(
-    categories: list[int], size: tuple[int, int], seed: tuple[int, ...], difficulty: float = 1.0
-) -> Scene:
+def render_scene(categories: list[int], size: tuple[int, int], seed: tuple[int, ...], difficulty: float = 1.0) -> Scene:
     """Draw a picture with exactly these objects.
 
     Args:

@@ -93,9 +93,7 @@ def make_highway(
     return {"created": True, **{split: _summary(output, split, record) for split in plan.SPLITS}}
 
 
-def _record(
-    train_images, val_images, size, scale, difficulty, counts, mask_counts, val_counts, seed, quality
-) -> dict:
+def _record(train_images, val_images, size, scale, difficulty, counts, mask_counts, val_counts, seed, quality) -> dict:
     """Check the parameters; everything that decides the bytes, as it goes into the files' info block."""
     for name, value in (("train_images", train_images), ("val_images", val_images)):
         if value < 1:
