@@ -15,8 +15,8 @@ DEMO_DATA := $(DEMO_OUTPUT)/data
 DEMO_TRAIN_IMAGES := 500
 DEMO_VAL_IMAGES := 120
 DEMO_SIZE := 384x216
-DEMO_SCALE := 0.5
-DEMO_DIFFICULTY := 0.25
+DEMO_SCALE := 0.8
+DEMO_DIFFICULTY := 0.15
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-clean test lint lock clean
