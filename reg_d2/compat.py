@@ -101,7 +101,8 @@ def create_local_process_group(workers_per_machine: int) -> None:
 
 def _quiet_import_warnings() -> None:
     """Deprecations that importing Detectron2 sets off and that nobody who reads them here can mend."""
-    for message in (".*torch.jit.script.*is deprecated", ".*pkg_resources is deprecated", "torch.meshgrid"):
+    messages = (".*torch.jit.script.*is deprecated", ".*pkg_resources is deprecated", "torch.meshgrid")
+    for message in (*messages, ".*TypedStorage is deprecated", ".*broadcast_buffers. is deprecated"):
         warnings.filterwarnings("ignore", message=message)
 
 

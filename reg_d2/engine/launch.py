@@ -67,6 +67,8 @@ def launch(
 
 
 def _worker(local_rank, main, args, world_size, num_workers, machine_rank, dist_url, device):
+    # This process was spawned; its data workers need not be: forked, they share its memory and start at once.
+    mp.set_start_method("fork", force=True)
     _join(machine_rank * num_workers + local_rank, world_size, local_rank, num_workers, dist_url, device)
     _run(main, args)
 

@@ -123,6 +123,14 @@ class REGTrainer(DefaultTrainer):
         if self.start_iter >= self.max_iter:
             logger.warning("This run is finished: only its evaluation is repeated. Raise SOLVER.MAX_ITER to go on")
 
+    def state_dict(self) -> dict:
+        """Iteration, hooks, and the step's optimiser and gradient scaler, which Detectron2 0.6 leaves out."""
+        return {**TrainerBase.state_dict(self), "_trainer": self._trainer.state_dict()}
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        TrainerBase.load_state_dict(self, state_dict)
+        self._trainer.load_state_dict(state_dict["_trainer"])
+
     def train(self):
         """Run training; in a terminal the progress bar stands in for the lines that go to the log file."""
         with quiet_terminal():
