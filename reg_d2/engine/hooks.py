@@ -105,7 +105,7 @@ def quiet_terminal():
     def is_not_periodic(record):
         return record.name != "detectron2.utils.events"
 
-    handlers = [h for h in logging.getLogger("detectron2").handlers if type(h) is logging.StreamHandler]
+    handlers = [h for h in logging.getLogger("detectron2").handlers if getattr(h, "stream", None) is sys.stdout]
     handlers = handlers if sys.stderr.isatty() else []
     for handler in handlers:
         handler.addFilter(is_not_periodic)

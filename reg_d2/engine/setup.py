@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import sys
 from pathlib import Path
 
 import torch
@@ -124,7 +125,8 @@ def _setup_logs(cfg: CfgNode) -> None:
         # default_setup makes the same call, and gets this logger back.
         options = {} if name == "detectron2" else {"name": name}
         for handler in setup_logger(cfg.OUTPUT_DIR, distributed_rank=rank, **options).handlers:
-            if type(handler) is logging.StreamHandler:
+            # The log file's handler is a StreamHandler, too.
+            if getattr(handler, "stream", None) is sys.stdout:
                 handler.addFilter(_for_terminal)
 
 
