@@ -18,6 +18,7 @@ from detectron2.utils.file_io import PathManager
 from PIL import Image
 
 from ..evaluation.evaluator import instances_to_coco
+from ..evaluation.results import replace_text
 from .setup import checkpoint_classes, get_classes, set_classes
 
 
@@ -158,14 +159,7 @@ def to_record(instances: Instances, class_names: Sequence[str]) -> list[dict]:
 
 def write_json(path: str | os.PathLike, content: dict | Iterable) -> None:
     """Write strict JSON; whoever reads the path sees the old file or the whole new one."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        draft.write_text(json.dumps(content, allow_nan=False, ensure_ascii=False), encoding="utf-8")
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
+    replace_text(path, json.dumps(content, allow_nan=False, ensure_ascii=False))
 
 
 def _load_weights(model: torch.nn.Module, path: str) -> None:

@@ -19,13 +19,16 @@ def save_results(path: str | os.PathLike, results: Mapping) -> None:
     for key, value in _leaves(results):
         if isinstance(value, float) and not math.isfinite(value):
             raise ValueError(f"results[{key!r}] is {value}: JSON has no such number; use None for what is not defined")
+    replace_text(path, json.dumps(results, indent=2, allow_nan=False) + "\n")
+
+
+def replace_text(path: str | os.PathLike, text: str) -> None:
+    """Write a UTF-8 file, and its folders; whoever reads the path sees the old file or the whole new one."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "w", encoding="utf-8") as f:
-            json.dump(results, f, indent=2, allow_nan=False)
-            f.write("\n")
+        temporary.write_text(text, encoding="utf-8")
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
