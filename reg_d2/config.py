@@ -6,6 +6,7 @@ from detectron2.config import CfgNode
 def add_reg_config(cfg: CfgNode) -> None:
     """Add reg_d2's keys, with their defaults, to a Detectron2 config in place."""
     _add_data_keys(cfg)
+    _add_solver_keys(cfg)
     cfg.MODEL.REG = CfgNode()
     _add_class_keys(cfg.MODEL.REG)
     # The joint objective (E5): L = SCALE (lambda L_det + (1 - lambda) L_seg).
@@ -21,10 +22,15 @@ def add_reg_config(cfg: CfgNode) -> None:
     # Momentum of the running number of foreground ROIs that divides the sigmoid loss (E1); 0.0: the batch's own.
     cfg.MODEL.REG.BOX.FOREGROUND_MOMENTUM = 0.9
     cfg.MODEL.REG.BOX.REFINEMENT.METRIC = "center"  # center | edge: between which points a distance is measured (E4)
+    # The classifier's rows on the unit sphere, with a learned temperature: a cosine classifier (E13).
+    cfg.MODEL.REG.BOX.COSINE = CfgNode()
+    cfg.MODEL.REG.BOX.COSINE.ENABLED = False
+    cfg.MODEL.REG.BOX.COSINE.TEMPERATURE = 20.0  # factor on the cosine at the start, > 0
 
     cfg.MODEL.REG.MASK = _loss_node()
     # pixels: the number of pixels (E2); weights: the sum of their class weights
     cfg.MODEL.REG.MASK.DIVISOR = "pixels"
+    cfg.MODEL.REG.MASK.UNCERTAINTY.OUTPUT_STD = False  # at inference, the standard deviation of each mask pixel
 
 
 def _loss_node() -> CfgNode:
@@ -48,6 +54,32 @@ def _loss_node() -> CfgNode:
     node.REFINEMENT.BETA = 10.0  # sharpness, >= 0
     node.REFINEMENT.DELTA = 0.15  # distance at which g is 1/2, in image (boxes) or ROI (masks) diagonals
     node.REFINEMENT.RENORMALIZE = True  # g to mean 1 over the batch
+    # beta and delta of each class are learned, from the values above, under SOLVER.PROXIMAL (E14)
+    node.REFINEMENT.LEARNED = False
+    node.UNCERTAINTY = _uncertainty_node()
+    # Class weights a_c + mu_c, with multipliers mu_c by dual ascent on the classes' mean losses (E12).
+    node.PRIMAL_DUAL = CfgNode()
+    node.PRIMAL_DUAL.ENABLED = False
+    node.PRIMAL_DUAL.RATE = 0.01  # of the dual ascent, > 0
+    node.PRIMAL_DUAL.MOMENTUM = 0.95  # of the running mean of a class's loss, in [0, 1)
+    return node
+
+
+def _uncertainty_node() -> CfgNode:
+    """Prediction uncertainty (E6, E7) and the variational free energy (E8)."""
+    node = CfgNode()
+    node.ENABLED = False
+    node.DISTRIBUTION = "logit"  # logit: a Gaussian on the logit; truncated: on the probability (E6; sigmoid, masks)
+    node.METHOD = "probit"  # probit | quadrature | monte_carlo: how p_hat is computed (E7)
+    node.NUM_SAMPLES = 16  # of monte_carlo
+    node.INITIAL_LOG_VARIANCE = -4.0
+    node.FREE_ENERGY = CfgNode()
+    node.FREE_ENERGY.ENABLED = False  # True: E_q[loss] + WEIGHT KL(q || prior) in place of the loss at p_hat
+    node.FREE_ENERGY.WEIGHT = 0.01
+    node.FREE_ENERGY.WARMUP_ITERS = 200  # over which WEIGHT grows from 0
+    node.FREE_ENERGY.PRIOR_STD = 2.0  # s0 of the prior N(logit(pi_c), s0^2)
+    node.FREE_ENERGY.METHOD = "monte_carlo"  # monte_carlo | quadrature (not with softmax): how E_q is computed
+    node.FREE_ENERGY.NUM_SAMPLES = 4  # of monte_carlo; of quadrature, the number of nodes
     return node
 
 
@@ -61,3 +93,15 @@ def _add_class_keys(node: CfgNode) -> None:
 def _add_data_keys(cfg: CfgNode) -> None:
     # The catalogue of data sets: a path, looked up from the working directory, then from the repository.
     cfg.DATASETS.CATALOG = "configs/datasets.yaml"
+
+
+def _add_solver_keys(cfg: CfgNode) -> None:
+    # After each step of the optimiser, the proximal operator of a penalty at the parameter's own learning rate (E14).
+    cfg.SOLVER.PROXIMAL = CfgNode()
+    # Learned beta_c, delta_c (REFINEMENT.LEARNED): l1 distance to their start, beta >= 0 and delta in [0, 1] kept.
+    cfg.SOLVER.PROXIMAL.REFINEMENT_L1 = 0.001
+    cfg.SOLVER.PROXIMAL.REFINEMENT_LR_FACTOR = 10.0  # their learning rate over SOLVER.BASE_LR
+    # Penalties on any other parameters whose full name matches one of these regular expressions.
+    cfg.SOLVER.PROXIMAL.PARAMETERS = []
+    cfg.SOLVER.PROXIMAL.L1 = 0.0  # weight of the sum of |value|
+    cfg.SOLVER.PROXIMAL.GROUP_L1 = 0.0  # weight of the sum of the norms of rows (all but the first dimension)

@@ -42,6 +42,7 @@ class Objects:
         boxes: (N, 4) XYXY in pixels.
         classes: (N,) class indices.
         scores: (N,) in [0, 1], or None.
+        score_stds: (N,) their standard deviations in [0, 1], or None.
         masks: N of (H, W) bool or None for an object without a mask; None for none at all.
     """
 
@@ -49,6 +50,7 @@ class Objects:
     classes: np.ndarray
     scores: np.ndarray | None = None
     masks: list[np.ndarray | None] | None = None
+    score_stds: np.ndarray | None = None
 
 
 def predicted_objects(instances: Instances) -> Objects:
@@ -57,7 +59,13 @@ def predicted_objects(instances: Instances) -> Objects:
     if instances.has("pred_masks"):
         wanted = instances.has_mask.tolist() if instances.has("has_mask") else [True] * len(instances)
         masks = [m.numpy() if w else None for m, w in zip(instances.pred_masks, wanted, strict=True)]
-    return Objects(instances.pred_boxes.tensor.numpy(), instances.pred_classes.numpy(), instances.scores.numpy(), masks)
+    return Objects(
+        boxes=instances.pred_boxes.tensor.numpy(),
+        classes=instances.pred_classes.numpy(),
+        scores=instances.scores.numpy(),
+        masks=masks,
+        score_stds=instances.score_std.numpy() if instances.has("score_std") else None,
+    )
 
 
 def annotated_objects(record: dict) -> Objects:
@@ -111,6 +119,7 @@ def draw_instances(
     names: Sequence[str],
     scores: Sequence[float] | None = None,
     masks: Sequence[np.ndarray | None] | None = None,
+    score_stds: Sequence[float] | None = None,
     *,
     width: int | None = None,
 ) -> np.ndarray:
@@ -123,6 +132,7 @@ def draw_instances(
         names: the class names.
         scores: (N,) in [0, 1], shown in the labels; None for none.
         masks: N of (H, W) bool or None, as in :class:`Objects`.
+        score_stds: (N,) in [0, 1], shown after the scores; None for none.
         width: of the result in pixels: the image is resized before anything is drawn; None keeps its size.
 
     Returns:
@@ -149,7 +159,7 @@ def draw_instances(
         x0, y0, x1, y1 = _clip(box, canvas)
         # A box without a mask is all that shows its object: it is drawn thicker.
         cv2.rectangle(canvas, (x0, y0), (x1, y1), color_of(c), thickness + (mask is None), cv2.LINE_AA)
-    _draw_labels(canvas, boxes, classes, names, scores)
+    _draw_labels(canvas, boxes, classes, names, scores, score_stds)
     return canvas
 
 
@@ -172,13 +182,15 @@ def _draw_mask(canvas: np.ndarray, mask: np.ndarray, color: tuple[int, int, int]
     cv2.drawContours(canvas, outlines, -1, color, thickness, cv2.LINE_AA)
 
 
-def _draw_labels(canvas, boxes, classes, names, scores) -> None:
+def _draw_labels(canvas, boxes, classes, names, scores, score_stds) -> None:
     """Best scores first, each where it hides no other label, if there is such a place at its box."""
     size = float(np.clip(min(canvas.shape[:2]) / 900, 0.4, 1.1))
     order = range(len(boxes)) if scores is None else np.argsort(-np.asarray(scores), kind="stable")
     taken: list[tuple[int, int, int, int]] = []
     for i in order:
         text = names[int(classes[i])] if scores is None else f"{names[int(classes[i])]} {scores[i]:.2f}"
+        if score_stds is not None:
+            text += f" +-{score_stds[i]:.2f}"
         place = place_label(_text_size(text, size), boxes[i], canvas.shape[:2], taken)
         taken.append(place)
         x0, y0, x1, y1 = place

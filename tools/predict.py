@@ -28,12 +28,15 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--input", required=True, nargs="+", help="images, or folders (with all that is below)")
     parser.add_argument("--output", required=True, help="folder for pictures and predictions.json")
     parser.add_argument("--score", type=float, default=0.5, help="lowest score shown and written (default: 0.5)")
+    parser.add_argument("--show-std", action="store_true", help="show the standard deviations of the scores, too")
     parser.add_argument("--no-pictures", action="store_true", help="write predictions.json only")
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="config keys, e.g. MODEL.DEVICE cpu; at the end")
     return parser.parse_args(argv)
 
 
-def predict(predictor: Predictor, files: list[tuple[Path, Path]], output: Path, pictures: bool) -> list[dict]:
+def predict(
+    predictor: Predictor, files: list[tuple[Path, Path]], output: Path, pictures: bool, show_std: bool = False
+) -> list[dict]:
     """The records of predictions.json; a file that is no image is skipped with a warning."""
     names, images = predictor.classes.names, []
     for file, name in tqdm(files, unit="image", dynamic_ncols=True, disable=not sys.stderr.isatty()):
@@ -47,6 +50,8 @@ def predict(predictor: Predictor, files: list[tuple[Path, Path]], output: Path, 
         record = {"file_name": str(file), "width": width, "height": height}
         if pictures:
             objects = predicted_objects(instances)
+            if not show_std:
+                objects.score_stds = None
             drawn = draw_instances(image, names=names, width=max(width, MIN_WIDTH), **vars(objects))
             (output / name).parent.mkdir(parents=True, exist_ok=True)
             save_picture(output / name, drawn)
@@ -63,8 +68,10 @@ def main(argv: list[str] | None = None) -> int:
         output = Path(args.output)
         files = find_files(args.input, output)
         predictor = Predictor(cfg, args.score)
+        if args.show_std and not predictor.cfg.MODEL.REG.BOX.UNCERTAINTY.ENABLED:
+            raise ValueError("--show-std: this model was trained without MODEL.REG.BOX.UNCERTAINTY and has none")
         output.mkdir(parents=True, exist_ok=True)
-        images = predict(predictor, files, output, not args.no_pictures)
+        images = predict(predictor, files, output, not args.no_pictures, args.show_std)
         if not images:
             print(f"error: no image could be read from {', '.join(args.input)}", file=sys.stderr)
             return 1

@@ -12,6 +12,7 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
+from detectron2.layers import paste_masks_in_image
 from detectron2.modeling import build_model
 from detectron2.structures import Instances
 from detectron2.utils.file_io import PathManager
@@ -74,7 +75,10 @@ class Predictor:
         Returns:
             Instances on the CPU, by falling score: ``pred_boxes`` (N, 4) XYXY in pixels of ``image``, ``scores`` (N,)
             from the threshold up, ``pred_classes`` (N,) indices of ``classes.names``, ``has_mask`` (N,) bool, False
-            for a class with boxes only, and, of a model with masks, ``pred_masks`` (N, H, W) bool.
+            for a class with boxes only, and, of a model with masks, ``pred_masks`` (N, H, W) bool. Of a model with
+            uncertainty (E6) also ``score_std`` (N,) in [0, 1], the standard deviation of the object's probability, and,
+            with ``MODEL.REG.MASK.UNCERTAINTY.OUTPUT_STD``, ``pred_mask_std`` (N, H, W) float32 in [0, 1] for each pixel
+            (in steps of 1/255).
         """
         height, width = image.shape[:2]
         given = image[:, :, ::-1] if self.cfg.INPUT.FORMAT == "BGR" else image
@@ -84,6 +88,10 @@ class Predictor:
         output = output[output.scores >= self.score_threshold]
         if output.has("pred_masks"):
             output.pred_masks = output.pred_masks.bool()
+        if output.has("pred_mask_std"):
+            # Detectron2 pastes masks into the image, and nothing else; a negative threshold keeps the values.
+            pasted = paste_masks_in_image(output.pred_mask_std[:, 0], output.pred_boxes, (height, width), threshold=-1)
+            output.pred_mask_std = pasted.float() / 255
         if not output.has("has_mask"):
             output.has_mask = torch.full((len(output),), output.has("pred_masks"))
         return output
@@ -145,11 +153,17 @@ def to_record(instances: Instances, class_names: Sequence[str]) -> list[dict]:
 
     Returns:
         A dict each: ``class``, ``score``, ``bbox`` [x, y, w, h] in pixels, and ``segmentation``, an RLE with ``size``
-        [H, W] and ``counts`` str; a class with boxes only has none.
+        [H, W] and ``counts`` str; a class with boxes only has none. With uncertainty ``score_std`` and, where pixels
+        have theirs, ``mask_std``: its mean over the predicted mask, None without a mask.
     """
     result = []
-    for found in instances_to_coco(instances, 0, range(len(class_names))):
+    for i, found in enumerate(instances_to_coco(instances, 0, range(len(class_names)))):
         record = {"class": class_names[found["category_id"]], "score": found["score"], "bbox": found["bbox"]}
+        if "score_std" in found:
+            record["score_std"] = found["score_std"]
+        if instances.has("pred_mask_std"):
+            inside = instances.pred_mask_std[i][instances.pred_masks[i]]
+            record["mask_std"] = inside.mean().item() if len(inside) else None
         if "segmentation" in found:
             record["segmentation"] = {**found["segmentation"], "size": [int(n) for n in found["segmentation"]["size"]]}
         if all(map(math.isfinite, [found["score"], *found["bbox"]])):

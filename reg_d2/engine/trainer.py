@@ -7,12 +7,14 @@ import weakref
 
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
-from detectron2.data import build_detection_test_loader, build_detection_train_loader
+from detectron2.data import build_detection_test_loader
 from detectron2.engine import DefaultTrainer, SimpleTrainer, TrainerBase
 from detectron2.utils import comm
 from torch.nn.parallel import DistributedDataParallel
 
+from ..data.loader import TrainLoader, build_train_loader, stream_seed
 from ..data.mapper import REGDatasetMapper
+from ..optim import build_optimizer
 from .checkpoint import ClassRecord
 from .evaluate import evaluate
 from .hooks import InterruptSaver, ProgressBar, quiet_terminal
@@ -28,13 +30,16 @@ class NonFiniteLossError(FloatingPointError):
 class TrainStep(SimpleTrainer):
     """One step of plain or mixed-precision training; stops before a non-finite loss reaches the weights."""
 
-    def __init__(self, model, data_loader, optimizer, amp: bool = False):
+    def __init__(self, model, data_loader, optimizer, amp: bool = False, seed: int = -1):
         """
         Args:
             model, data_loader, optimizer: as in Detectron2's SimpleTrainer.
             amp: mixed precision: float16 with a gradient scaler on CUDA, bfloat16 on a CPU that has it.
+            seed: >= 0: what a step draws depends on the seed, the worker and the step alone, so that a resumed run
+                draws the same.
         """
         super().__init__(model, data_loader, optimizer)
+        self.seed = seed
         self.device_type = next(model.parameters()).device.type
         self.amp = amp and (self.device_type == "cuda" or _cpu_has_bfloat16())
         self.grad_scaler = torch.amp.GradScaler(self.device_type, enabled=amp and self.device_type == "cuda")
@@ -43,6 +48,8 @@ class TrainStep(SimpleTrainer):
         start = time.perf_counter()
         data = next(self._data_loader_iter)
         data_time = time.perf_counter() - start
+        if self.seed >= 0:
+            torch.manual_seed(stream_seed(self.seed, comm.get_rank(), self.iter))
         with torch.autocast(self.device_type, enabled=self.amp):
             loss_dict = self.model(data)
         total = sum(loss_dict.values())
@@ -98,7 +105,7 @@ class REGTrainer(DefaultTrainer):
         if comm.get_world_size() > 1:
             devices = [comm.get_local_rank()] if cfg.MODEL.DEVICE.startswith("cuda") else None
             model = DistributedDataParallel(model, device_ids=devices, broadcast_buffers=False)
-        self._trainer = TrainStep(model, data_loader, optimizer, amp=cfg.SOLVER.AMP.ENABLED)
+        self._trainer = TrainStep(model, data_loader, optimizer, amp=cfg.SOLVER.AMP.ENABLED, seed=cfg.SEED)
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         self.checkpointer = DetectionCheckpointer(
             model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self), classes=ClassRecord(get_classes(cfg))
@@ -115,6 +122,7 @@ class REGTrainer(DefaultTrainer):
         if not resume and self.checkpointer.has_checkpoint():
             logger.warning(f"{self.cfg.OUTPUT_DIR} holds a checkpoint, which this run replaces; --resume continues it")
         super().resume_or_load(resume)
+        self._trainer.data_loader.start = self.start_iter
         source = self.cfg.MODEL.WEIGHTS or "random weights"
         if resume and self.checkpointer.has_checkpoint():
             source = self.checkpointer.get_checkpoint_file()
@@ -129,7 +137,14 @@ class REGTrainer(DefaultTrainer):
 
     def load_state_dict(self, state_dict: dict) -> None:
         TrainerBase.load_state_dict(self, state_dict)
-        self._trainer.load_state_dict(state_dict["_trainer"])
+        try:
+            self._trainer.load_state_dict(state_dict["_trainer"])
+        except ValueError as error:
+            raise ValueError(
+                f"the checkpoint's optimiser does not fit this config ({error}): it was written under other switches, "
+                "and --resume continues a run as it was. To start from its weights instead, leave --resume out, name "
+                "the checkpoint in MODEL.WEIGHTS and choose another OUTPUT_DIR"
+            ) from None
 
     def train(self):
         """Run training; in a terminal the progress bar stands in for the lines that go to the log file."""
@@ -137,8 +152,13 @@ class REGTrainer(DefaultTrainer):
             return super().train()
 
     @classmethod
-    def build_train_loader(cls, cfg):
-        return build_detection_train_loader(cfg, mapper=REGDatasetMapper(cfg, is_train=True))
+    def build_optimizer(cls, cfg, model):
+        """Detectron2's optimiser, with the methods of E13 and E14 where the config turns them on."""
+        return build_optimizer(cfg, model)
+
+    @classmethod
+    def build_train_loader(cls, cfg) -> TrainLoader:
+        return build_train_loader(cfg, REGDatasetMapper(cfg, is_train=True))
 
     @classmethod
     def build_test_loader(cls, cfg, dataset_name):

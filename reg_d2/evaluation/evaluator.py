@@ -30,8 +30,9 @@ def instances_to_coco(instances: Instances, image_id: int, id_map: Sequence[int]
 
     ``instances``: ``pred_boxes`` (N, 4) XYXY pixels, ``scores`` (N,) 0..1, ``pred_classes`` (N,) contiguous, and
     optionally ``pred_masks`` (N, H, W) bool of the full image and ``has_mask`` (N,) bool, false for box-only classes:
-    those get no ``segmentation``. ``id_map``: contiguous class -> category id. Raises ValueError for a class that the
-    map lacks and for masks that are not of the full image.
+    those get no ``segmentation``. ``score_std`` (N,), where there is one, is written beside the score. ``id_map``:
+    contiguous class -> category id. Raises ValueError for a class that the map lacks and for masks that are not of the
+    full image.
     """
     instances = instances.to("cpu")
     boxes = instances.pred_boxes.tensor.tolist()
@@ -43,16 +44,18 @@ def instances_to_coco(instances: Instances, image_id: int, id_map: Sequence[int]
             "on another class list (MODEL.ROI_HEADS.NUM_CLASSES)?"
         )
     segmentations = _encode_masks(instances, image_id)
+    spreads = instances.score_std.tolist() if instances.has("score_std") else [None] * len(instances)
     return [
         {
             "image_id": image_id,
             "category_id": id_map[c],
             "bbox": [x0, y0, x1 - x0, y1 - y0],
             "score": score,
+            **({} if spread is None else {"score_std": spread}),
             **({} if rle is None else {"segmentation": rle}),
         }
-        for (x0, y0, x1, y1), c, score, rle in zip(
-            boxes, classes, instances.scores.tolist(), segmentations, strict=True
+        for (x0, y0, x1, y1), c, score, spread, rle in zip(
+            boxes, classes, instances.scores.tolist(), spreads, segmentations, strict=True
         )
     ]
 

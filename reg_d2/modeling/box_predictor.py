@@ -2,24 +2,37 @@
 
 Shape shorthand:
     N: ROIs of a batch      C: object classes      A: outputs of the classifier, C (sigmoid) or C + 1 (softmax)
-"""
 
-import math
+With uncertainty (E6) the first of the two predictions is (N, 2A): the logits' means, then their log variances. All
+that Detectron2 does with predictions goes on to work: it passes them on, and reads the second alone.
+"""
 
 import torch
 from detectron2.config import configurable
 from detectron2.layers import cat
 from detectron2.modeling.roi_heads import FastRCNNOutputLayers
-from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
 
-from ..losses import LossSettings, box_terms, divide
+from ..losses import (
+    LossSettings,
+    box_class_losses,
+    box_terms,
+    clamp_log_variance,
+    divide,
+    marginal_log_softmax,
+    marginal_logit,
+    mean_for_probability,
+    probability_std,
+    softmax_std,
+)
+from ..optim import CosineLinear, PrimalDual
 from .distributed import reduce_mean
-from .settings import head_class_weights, loss_settings
+from .loss_state import LossState, say_fresh_variance
+from .settings import class_counts, class_prior, head_class_weights, loss_settings, primal_dual
 
 
 class REGFastRCNNOutputLayers(FastRCNNOutputLayers):
-    """Fast R-CNN output layers whose classifier is trained with REG (E1, E3, E4) or with cross-entropy."""
+    """Fast R-CNN output layers whose classifier is trained with REG (E1, E3, E4, E6-E8) or with cross-entropy."""
 
     @configurable
     def __init__(
@@ -28,8 +41,13 @@ class REGFastRCNNOutputLayers(FastRCNNOutputLayers):
         *,
         settings: LossSettings,
         class_weight: Tensor | None = None,
+        balance: PrimalDual | None = None,
+        class_names: list[str] | None = None,
+        class_prior: Tensor | None = None,
         prior: float = 0.01,
         foreground_momentum: float = 0.9,
+        initial_log_variance: float = -4.0,
+        temperature: float | None = None,
         **kwargs,
     ):
         """
@@ -37,67 +55,141 @@ class REGFastRCNNOutputLayers(FastRCNNOutputLayers):
             input_shape, kwargs: as in Detectron2's FastRCNNOutputLayers.
             settings: of the loss.
             class_weight: (C,) or None for 1.
+            balance: multipliers of the classes (E12), or None.
+            class_names: C names for the log.
+            class_prior: (C,) logits of the classes' shares of the objects, for E8; None: 0.
             prior: probability of every class at the start, in (0, 1); ``sigmoid`` only.
             foreground_momentum: of the running number of foreground ROIs, in [0, 1); ``sigmoid`` only.
+            initial_log_variance: log sigma^2 of every logit at the start (E7).
+            temperature: of a cosine classifier (E13); None for a linear one.
         """
         super().__init__(input_shape, **kwargs)
         if not 0 < prior < 1:
             raise ValueError(f"MODEL.REG.BOX.PRIOR is {prior}: expected a probability in (0, 1)")
         self.settings = settings
         self.foreground_momentum = foreground_momentum
-        self.register_buffer("class_weight", class_weight, persistent=False)
-        if settings.activation == "sigmoid":
+        sigmoid = settings.activation == "sigmoid"
+        num_classes = self.cls_score.out_features - 1
+        if sigmoid:
             self.cls_score = _without_background(self.cls_score)
-            nn.init.constant_(self.cls_score.bias, -math.log((1 - prior) / prior))
             # 0 means: not seen yet. Saved with the model, so that a resumed run goes on as if never stopped.
             self.register_buffer("foreground_mean", torch.zeros(()))
+        if temperature is not None:
+            self.cls_score = CosineLinear.from_linear(self.cls_score, temperature)
+        self.cls_log_variance = None
+        if settings.uncertainty is not None:
+            self.cls_log_variance = _constant_linear(
+                self.cls_score.weight.shape[1], self.cls_score.weight.shape[0], initial_log_variance
+            )
+            self.register_load_state_dict_post_hook(say_fresh_variance)
+        if sigmoid:
+            nn.init.constant_(self.cls_score.bias, self._start_logit(prior, initial_log_variance))
+        # The background is no class with a count: its prior is 1/2 either way.
+        shares = torch.zeros(num_classes) if class_prior is None else class_prior
+        self.loss_state = LossState(
+            "box",
+            settings,
+            num_classes,
+            class_names=class_names,
+            class_weight=class_weight,
+            balance=balance,
+            prior_mean=shares if sigmoid else torch.cat([shares, shares.new_zeros(1)]),
+        )
 
     @classmethod
     def from_config(cls, cfg, input_shape):
+        class_weight = head_class_weights(cfg, "BOX")
+        node = cfg.MODEL.REG.BOX
         return {
             **super().from_config(cfg, input_shape),
-            "settings": loss_settings(cfg.MODEL.REG.BOX, "BOX"),
-            "class_weight": head_class_weights(cfg, "BOX"),
-            "prior": cfg.MODEL.REG.BOX.PRIOR,
-            "foreground_momentum": cfg.MODEL.REG.BOX.FOREGROUND_MOMENTUM,
+            "settings": loss_settings(node, "BOX"),
+            "class_weight": class_weight,
+            "balance": primal_dual(cfg, "BOX", class_weight, cfg.MODEL.ROI_HEADS.NUM_CLASSES),
+            "class_names": class_counts(cfg, "BOX")[0],
+            "class_prior": class_prior(cfg),
+            "prior": node.PRIOR,
+            "foreground_momentum": node.FOREGROUND_MOMENTUM,
+            "initial_log_variance": node.UNCERTAINTY.INITIAL_LOG_VARIANCE,
+            "temperature": node.COSINE.TEMPERATURE if node.COSINE.ENABLED else None,
         }
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, A) logits, or (N, 2A) means and log variances, and (N, .) box deltas of ROI features (N, ...)."""
+        x = x.flatten(start_dim=1)
+        logits, deltas = super().forward(x)
+        if self.cls_log_variance is not None:
+            logits = torch.cat([logits.float(), clamp_log_variance(self.cls_log_variance(x))], dim=1)
+        return logits, deltas
 
     def losses(self, predictions, proposals):
         """Detectron2's losses with ``loss_cls`` replaced.
 
         Args:
-            predictions: (N, A) logits and box deltas.
+            predictions: of :meth:`forward`.
             proposals: sampled proposals with ``gt_classes`` and, when refinement is on, ``class_distance`` (., C).
 
         Returns:
-            ``loss_cls`` and ``loss_box_reg``, each times its entry in ``loss_weight``.
+            ``loss_cls`` and ``loss_box_reg``, each times its entry in ``loss_weight``; with the free energy (E8) also
+            ``loss_cls_kl``, which goes with ``loss_cls``.
         """
-        logits, deltas = predictions
-        losses = super().losses((self._with_background(logits), deltas), proposals)
-        losses["loss_cls"] = self._classification_loss(logits, proposals) * self.loss_weight.get("loss_cls", 1.0)
+        logits, log_variance = self._split(predictions[0])
+        losses = super().losses((self._with_background(logits), predictions[1]), proposals)
+        weight = self.loss_weight.get("loss_cls", 1.0)
+        losses["loss_cls"] = self._classification_loss(logits, log_variance, proposals) * weight
+        uncertainty = self.settings.uncertainty
+        if uncertainty is not None and uncertainty.free_energy is not None:
+            losses["loss_cls_kl"] = self.loss_state.kl(logits, log_variance) * weight
         return losses
 
     def predict_probs(self, predictions, proposals):
-        """Scores of each image, (R_i, C + 1) in [0, 1]; with ``sigmoid`` the background column is 0."""
+        """Scores of each image, (R_i, C + 1) in [0, 1]: marginals with uncertainty (E7); the background of ``sigmoid``
+        is 0."""
+        logits, log_variance = self._split(predictions[0])
+        if log_variance is not None:
+            logits = self._marginal(logits, log_variance)
         if self.settings.activation == "softmax":
-            return super().predict_probs(predictions, proposals)
-        probs = predictions[0].sigmoid()
+            return super().predict_probs((logits, predictions[1]), proposals)
+        probs = logits.sigmoid()
         probs = torch.cat([probs, probs.new_zeros(len(probs), 1)], dim=1)
         return probs.split([len(p) for p in proposals], dim=0)
 
-    def _classification_loss(self, logits: Tensor, proposals) -> Tensor:
+    def predict_std(self, predictions, proposals) -> tuple[Tensor, ...]:
+        """Standard deviation of the probabilities of each image under q (E6), (R_i, A); only with uncertainty."""
+        logits, log_variance = self._split(predictions[0])
+        if self.settings.activation == "softmax":
+            std = softmax_std(logits, log_variance)
+        else:
+            std = probability_std(logits, log_variance, self.settings.uncertainty.distribution)
+        return std.split([len(p) for p in proposals], dim=0)
+
+    def inference(self, predictions, proposals):
+        """As Detectron2's; with uncertainty each instance has ``score_std``, (R,) in [0, 1]."""
+        instances, kept = super().inference(predictions, proposals)
+        if self.cls_log_variance is not None:
+            probs, boxes = self.predict_probs(predictions, proposals), self.predict_boxes(predictions, proposals)
+            stds = self.predict_std(predictions, proposals)
+            for x, rows, std, p, b in zip(instances, kept, stds, probs, boxes, strict=True):
+                # Detectron2 counts `rows` without those that are not finite.
+                finite = torch.isfinite(p).all(dim=1) & torch.isfinite(b).all(dim=1)
+                x.score_std = std[finite][rows, x.pred_classes]
+        return instances, kept
+
+    def _classification_loss(self, logits: Tensor, log_variance: Tensor | None, proposals) -> Tensor:
+        state, refinement = self.loss_state, self.settings.refinement
         targets = cat([p.gt_classes for p in proposals], dim=0)
-        distance = None
-        if self.settings.refinement is not None:
-            distance = cat([p.class_distance for p in proposals], dim=0)
-        terms = box_terms(logits, targets, self.settings, self.class_weight, distance)
-        if self.settings.refinement is not None:
-            get_event_storage().put_scalar("reg/box_g_mean", (terms.refinement / terms.count.clamp(min=1)).item())
+        distance = None if refinement is None else cat([p.class_distance for p in proposals], dim=0)
+        terms = box_terms(
+            logits, targets, self.settings, state.weights(), distance, log_variance, learned=state.learned()
+        )
+        if state.balance is not None:
+            state.update_balance(*box_class_losses(logits, targets, self.settings, log_variance))
+        g_mean = None if refinement is None else terms.refinement / terms.count.clamp(min=1)
+        state.log(g_mean, log_variance)
         sigmoid = self.settings.activation == "sigmoid"
         return divide(
             terms,
             by="foreground" if sigmoid else "weights",
-            renormalize=self.settings.refinement is not None and self.settings.refinement.renormalize,
+            renormalize=refinement is not None and refinement.renormalize,
             average=reduce_mean,
             smooth=self._smooth_foreground if sigmoid else None,
         )
@@ -110,11 +202,33 @@ class REGFastRCNNOutputLayers(FastRCNNOutputLayers):
         self.foreground_mean.copy_(smoothed)
         return smoothed
 
+    def _split(self, outputs: Tensor) -> tuple[Tensor, Tensor | None]:
+        """(N, A) logits and (N, A) log variances, or None for these."""
+        if self.cls_log_variance is None:
+            return outputs, None
+        return outputs.chunk(2, dim=1)
+
+    def _marginal(self, logits: Tensor, log_variance: Tensor) -> Tensor:
+        """(N, A) logits of p_hat (E7); samples are drawn from a generator of their own, so that scores repeat."""
+        u = self.settings.uncertainty
+        generator = torch.Generator(logits.device).manual_seed(0) if u.method == "monte_carlo" else None
+        options = {"method": u.method, "num_samples": u.num_samples, "generator": generator}
+        if self.settings.activation == "softmax":
+            return marginal_log_softmax(logits, log_variance, **options)
+        return marginal_logit(logits, log_variance, distribution=u.distribution, **options)
+
+    def _start_logit(self, prior: float, log_variance: float) -> float:
+        """The bias at which the (marginal) probability is the prior (E1, E7)."""
+        u = self.settings.uncertainty
+        if u is None:
+            return torch.logit(torch.tensor(prior, dtype=torch.float64)).item()
+        return mean_for_probability(prior, log_variance, u.method, u.distribution)
+
     def _with_background(self, logits: Tensor) -> Tensor:
         """(N, C + 1) for Detectron2's accuracy statistics: with ``sigmoid``, background wins where every p < 1/2."""
         if self.settings.activation == "softmax":
             return logits
-        return torch.cat([logits, logits.new_zeros(len(logits), 1)], dim=1)
+        return torch.cat([logits, logits.new_full((len(logits), 1), self.settings.even)], dim=1)
 
 
 def _without_background(layer: nn.Linear) -> nn.Linear:
@@ -124,3 +238,11 @@ def _without_background(layer: nn.Linear) -> nn.Linear:
         smaller.weight.copy_(layer.weight[:-1])
         smaller.bias.copy_(layer.bias[:-1])
     return smaller
+
+
+def _constant_linear(in_features: int, out_features: int, value: float) -> nn.Linear:
+    """A layer that starts as a constant, and draws no random number on its way: all losses start alike."""
+    layer = nn.utils.skip_init(nn.Linear, in_features, out_features)
+    nn.init.zeros_(layer.weight)
+    nn.init.constant_(layer.bias, value)
+    return layer

@@ -16,3 +16,12 @@ def reduce_mean(tensor: Tensor) -> Tensor:
     tensor = tensor.detach().clone()
     dist.all_reduce(tensor)
     return tensor / world_size
+
+
+def mean_over_workers(values: Tensor) -> Tensor:
+    """Mean of all elements on all workers, a scalar whose averaged gradient is that of one worker with all of them.
+
+    0 and attached to ``values`` where there are none. Every worker must call it, see :func:`reduce_mean`.
+    """
+    count = reduce_mean(values.new_tensor(float(values.numel())))
+    return values.sum() / count.clamp(min=1e-6)

@@ -10,8 +10,10 @@ TASK_OF_LOSS = {
     "loss_rpn_cls": "detection",
     "loss_rpn_loc": "detection",
     "loss_cls": "detection",
+    "loss_cls_kl": "detection",
     "loss_box_reg": "detection",
     "loss_mask": "segmentation",
+    "loss_mask_kl": "segmentation",
 }
 
 

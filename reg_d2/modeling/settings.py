@@ -4,8 +4,17 @@ import torch
 from detectron2.config import CfgNode
 from torch import Tensor
 
-from ..losses import CROSS_ENTROPY, SCHEMES, LossSettings, Refinement, class_weights
-from ..losses.reg import LOSSES
+from ..losses import (
+    CROSS_ENTROPY,
+    LOSSES,
+    SCHEMES,
+    FreeEnergy,
+    LossSettings,
+    Refinement,
+    Uncertainty,
+    class_weights,
+)
+from ..optim import PrimalDual
 
 
 def loss_settings(node: CfgNode, task: str) -> LossSettings:
@@ -27,16 +36,57 @@ def loss_settings(node: CfgNode, task: str) -> LossSettings:
                 direction=node.REFINEMENT.DIRECTION,
                 metric=node.REFINEMENT.get("METRIC", "center"),
                 renormalize=node.REFINEMENT.RENORMALIZE,
+                learned=node.REFINEMENT.LEARNED,
             )
         return LossSettings(
-            activation=node.get("ACTIVATION", "softmax"),
+            activation=node.get("ACTIVATION", "sigmoid"),  # mask pixels are binary
             gamma=node.GAMMA,
             negative_weight=node.NEGATIVE_WEIGHT,
             refinement=refinement,
             divisor=node.get("DIVISOR", "pixels"),
+            uncertainty=_uncertainty(node.UNCERTAINTY) if node.UNCERTAINTY.ENABLED else None,
         )
     except ValueError as error:
         raise ValueError(f"MODEL.REG.{task}.{error}") from None
+
+
+def _uncertainty(node: CfgNode) -> Uncertainty:
+    energy = node.FREE_ENERGY
+    return Uncertainty(
+        distribution=node.DISTRIBUTION,
+        method=node.METHOD,
+        num_samples=node.NUM_SAMPLES,
+        free_energy=FreeEnergy(
+            weight=energy.WEIGHT,
+            warmup=energy.WARMUP_ITERS,
+            prior_std=energy.PRIOR_STD,
+            method=energy.METHOD,
+            num_samples=energy.NUM_SAMPLES,
+        )
+        if energy.ENABLED
+        else None,
+    )
+
+
+def primal_dual(cfg: CfgNode, task: str, class_weight: Tensor | None, num_classes: int) -> PrimalDual | None:
+    """The multipliers of a head's classes (E12), where they are on.
+
+    Args:
+        cfg: the whole config.
+        task: ``BOX`` or ``MASK``.
+        class_weight: (num_classes,) or None for 1.
+        num_classes: that the head knows: all (boxes), or those with masks.
+
+    Raises:
+        ValueError: a rate or momentum out of range.
+    """
+    node = cfg.MODEL.REG[task].PRIMAL_DUAL
+    if not node.ENABLED or cfg.MODEL.REG[task].LOSS == "cross_entropy":
+        return None
+    try:
+        return PrimalDual(class_weight, num_classes=num_classes, rate=node.RATE, momentum=node.MOMENTUM)
+    except ValueError as error:
+        raise ValueError(f"MODEL.REG.{task}.PRIMAL_DUAL: {error}") from None
 
 
 def head_class_weights(cfg: CfgNode, task: str) -> Tensor | None:
@@ -82,6 +132,19 @@ def class_counts(cfg: CfgNode, task: str) -> tuple[list[str], list[int]]:
     counts = reg.BOX_COUNTS if task == "BOX" else reg.MASK_COUNTS
     pairs = [(name, n) for name, n in zip(reg.CLASS_NAMES, counts, strict=True) if task == "BOX" or n > 0]
     return [name for name, _ in pairs], [n for _, n in pairs]
+
+
+def class_prior(cfg: CfgNode) -> Tensor | None:
+    """(C,) logit(pi_c) of each class's share pi_c of the training objects (E8), pi_c held in [0.001, 0.999].
+
+    None without counts, or where the box head has no free energy.
+    """
+    energy = cfg.MODEL.REG.BOX.UNCERTAINTY
+    _, counts = class_counts(cfg, "BOX")
+    if not (energy.ENABLED and energy.FREE_ENERGY.ENABLED) or not sum(counts):
+        return None
+    counts = torch.tensor(counts, dtype=torch.float64)
+    return torch.logit(counts / counts.sum(), eps=1e-3).float()
 
 
 def mask_channels(cfg: CfgNode) -> Tensor:

@@ -1,0 +1,128 @@
+"""The training stream: the same seed gives the same images in the same order with the same augmentations.
+
+That holds for any number of data workers and after ``--resume``: a batch is defined by its number alone, not by the
+state of a generator that a restart would lose.
+"""
+
+import random
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import DatasetFromList, MapDataset, get_detection_dataset_dicts
+from detectron2.data.build import worker_init_reset_seed
+from detectron2.data.samplers import RandomSubsetTrainingSampler, RepeatFactorTrainingSampler, TrainingSampler
+from detectron2.utils import comm
+from torch.utils.data import DataLoader, Dataset
+
+SAMPLERS = ("TrainingSampler", "RepeatFactorTrainingSampler", "RandomSubsetTrainingSampler")
+
+
+def build_train_loader(cfg: CfgNode, mapper: Callable) -> "TrainLoader":
+    """This worker's share of the training stream of ``DATASETS.TRAIN``.
+
+    Raises:
+        ValueError: ``DATALOADER.SAMPLER_TRAIN`` is unknown, or ``SOLVER.IMS_PER_BATCH`` does not divide by the number
+            of workers.
+    """
+    workers = comm.get_world_size()
+    if cfg.SOLVER.IMS_PER_BATCH < 1 or cfg.SOLVER.IMS_PER_BATCH % workers:
+        raise ValueError(
+            f"SOLVER.IMS_PER_BATCH is {cfg.SOLVER.IMS_PER_BATCH}: expected a positive multiple of the {workers} workers"
+        )
+    dicts = get_detection_dataset_dicts(cfg.DATASETS.TRAIN, filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS)
+    seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
+    grouping = cfg.DATALOADER.ASPECT_RATIO_GROUPING
+    return TrainLoader(
+        SeededDataset(MapDataset(DatasetFromList(dicts, copy=False), mapper), stream_seed(seed, comm.get_rank())),
+        _sampler(cfg, dicts, seed),
+        wide=[grouping and x["width"] > x["height"] for x in dicts],
+        batch_size=cfg.SOLVER.IMS_PER_BATCH // workers,
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
+    )
+
+
+class TrainLoader:
+    """Endless batches (lists of mapped dicts); ``start`` is the number of the first one, set before iterating.
+
+    Images of one batch are all wide or all tall where ``wide`` tells them apart, which spares padding.
+    """
+
+    def __init__(
+        self, dataset: Dataset, sampler: Iterable[int], wide: Sequence[bool], batch_size: int, num_workers: int = 0
+    ):
+        """
+        Args:
+            dataset: takes pairs (position in the stream, index).
+            sampler: an endless stream of indices, the same each time it is iterated.
+            wide: one flag an image.
+            batch_size: images a batch, of this worker.
+            num_workers: processes that load; 0: this one does.
+        """
+        self.dataset, self.sampler, self.wide = dataset, sampler, wide
+        self.batch_size, self.num_workers = batch_size, num_workers
+        self.start = 0
+
+    def __iter__(self) -> Iterator[list[dict]]:
+        # A generator: the data workers start at the first batch, when `start` is known.
+        yield from DataLoader(
+            self.dataset,
+            batch_sampler=islice(_batches(self.sampler, self.wide, self.batch_size), self.start, None),
+            num_workers=self.num_workers,
+            collate_fn=_as_list,
+            worker_init_fn=worker_init_reset_seed,
+        )
+
+
+class SeededDataset(Dataset):
+    """Seeds the generators that augmentations draw from by an image's position in the stream."""
+
+    def __init__(self, dataset: Dataset, seed: int):
+        self._dataset, self._seed = dataset, seed
+
+    def __len__(self):
+        return len(self._dataset)
+
+    def __getitem__(self, item: tuple[int, int]):
+        position, index = item
+        seed = stream_seed(self._seed, position)
+        random.seed(seed)
+        np.random.seed(seed)
+        torch.manual_seed(seed)
+        return self._dataset[index]
+
+
+def stream_seed(*numbers: int) -> int:
+    """One seed in [0, 2^32) from several numbers >= 0, e.g. (seed, worker, step)."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+
+
+def _batches(sampler: Iterable[int], wide: Sequence[bool], batch_size: int) -> Iterator[list[tuple[int, int]]]:
+    waiting = {False: [], True: []}
+    for position, index in enumerate(sampler):
+        group = waiting[wide[index]]
+        group.append((position, index))
+        if len(group) == batch_size:
+            yield group[:]
+            group.clear()
+
+
+def _sampler(cfg: CfgNode, dicts: list[dict], seed: int) -> Iterable[int]:
+    name = cfg.DATALOADER.SAMPLER_TRAIN
+    if name == "TrainingSampler":
+        return TrainingSampler(len(dicts), seed=seed)
+    if name == "RepeatFactorTrainingSampler":
+        repeat = RepeatFactorTrainingSampler.repeat_factors_from_category_frequency(
+            dicts, cfg.DATALOADER.REPEAT_THRESHOLD
+        )
+        return RepeatFactorTrainingSampler(repeat, seed=seed)
+    if name == "RandomSubsetTrainingSampler":
+        ratio = cfg.DATALOADER.RANDOM_SUBSET_RATIO
+        return RandomSubsetTrainingSampler(len(dicts), ratio, seed_shuffle=seed, seed_subset=seed)
+    raise ValueError(f"DATALOADER.SAMPLER_TRAIN {name!r} is unknown: choose one of {', '.join(SAMPLERS)}")
+
+
+def _as_list(batch: list) -> list:
+    return batch
