@@ -45,7 +45,7 @@ demo-clean: ## remove what the demo wrote
 	rm -rf $(DEMO_OUTPUT)
 
 test: $(STAMP) ## run the tests
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 
 lint: $(STAMP) ## check style with ruff
 	$(BIN)/ruff check .

@@ -20,7 +20,7 @@ from PIL import Image
 
 from ..evaluation.evaluator import instances_to_coco
 from ..evaluation.results import replace_text
-from .setup import checkpoint_classes, get_classes, set_classes
+from .setup import checkpoint_classes, fast_layout, get_classes, set_classes
 
 
 class Predictor:
@@ -61,7 +61,7 @@ class Predictor:
         cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = score_threshold - 1e-6
         cfg.freeze()
         self.cfg, self.classes, self.score_threshold = cfg, get_classes(cfg), score_threshold
-        self._model = build_model(cfg).eval()
+        self._model = fast_layout(build_model(cfg).eval(), cfg)
         _load_weights(self._model, weights)
         self._resize = T.ResizeShortestEdge([cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MIN_SIZE_TEST], cfg.INPUT.MAX_SIZE_TEST)
 

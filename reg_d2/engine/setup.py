@@ -13,6 +13,7 @@ from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import setup_logger
 from tabulate import tabulate
+from torch import nn
 
 from .. import modeling  # noqa: F401  (registers the model's parts)
 from ..config import add_reg_config
@@ -90,6 +91,16 @@ def set_classes(cfg: CfgNode, classes: ClassInfo) -> None:
     if cfg.MODEL.MASK_ON and not classes.mask_classes:
         logger.warning("No object of the training set has a mask: MODEL.MASK_ON is set to False")
         cfg.MODEL.MASK_ON = False
+
+
+def fast_layout(model: nn.Module, cfg: CfgNode) -> nn.Module:
+    """The model in the memory layout that its convolutions work on, in place.
+
+    Mixed precision wants channels last; so do CPUs, of which some take four times as long without it.
+    """
+    if cfg.SOLVER.AMP.ENABLED or cfg.MODEL.DEVICE == "cpu":
+        return model.to(memory_format=torch.channels_last)
+    return model
 
 
 def get_classes(cfg: CfgNode) -> ClassInfo:

@@ -18,7 +18,7 @@ from ..optim import build_optimizer
 from .checkpoint import ClassRecord
 from .evaluate import evaluate
 from .hooks import InterruptSaver, ProgressBar, quiet_terminal
-from .setup import get_classes
+from .setup import fast_layout, get_classes
 
 logger = logging.getLogger(__name__)
 
@@ -97,9 +97,6 @@ class REGTrainer(DefaultTrainer):
         TrainerBase.__init__(self)
         cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
         model = self.build_model(cfg)
-        if cfg.SOLVER.AMP.ENABLED:
-            # Mixed-precision convolutions work on this layout; without it each one converts and converts back.
-            model = model.to(memory_format=torch.channels_last)
         optimizer = self.build_optimizer(cfg, model)
         data_loader = self.build_train_loader(cfg)
         if comm.get_world_size() > 1:
@@ -150,6 +147,10 @@ class REGTrainer(DefaultTrainer):
         """Run training; in a terminal the progress bar stands in for the lines that go to the log file."""
         with quiet_terminal():
             return super().train()
+
+    @classmethod
+    def build_model(cls, cfg):
+        return fast_layout(super().build_model(cfg), cfg)
 
     @classmethod
     def build_optimizer(cls, cfg, model):

@@ -10,12 +10,13 @@ import torch
 from reg_d2.data.catalog import REPOSITORY
 from reg_d2.engine import check_workers, launch
 
+from ..modeling.test_switches import BALANCE, COSINE, LEARNED, SIGMOID, UNCERTAIN
 from .test_training import command, run
 
 EVERYTHING = 4096
 
 
-def gradients(rank_and_size, activation):
+def gradients(rank_and_size, options):
     """Losses and gradients of this worker's share of a batch of four images, averaged over the workers."""
     from detectron2.utils.events import EventStorage
     from torch.nn.parallel import DistributedDataParallel
@@ -25,7 +26,8 @@ def gradients(rank_and_size, activation):
     rank, size = rank_and_size
     # All anchors and proposals are sampled, so that chance has no part in it; no statistics over a worker's batch.
     model = tiny_model(
-        *("MODEL.REG.BOX.ACTIVATION", activation, "MODEL.RESNETS.NORM", "FrozenBN"),
+        *options,
+        *("MODEL.RESNETS.NORM", "FrozenBN"),
         *("MODEL.RPN.BATCH_SIZE_PER_IMAGE", EVERYTHING, "MODEL.RPN.POSITIVE_FRACTION", 1.0),
         *("MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", EVERYTHING, "MODEL.ROI_HEADS.POSITIVE_FRACTION", 1.0),
     )
@@ -41,18 +43,22 @@ def gradients(rank_and_size, activation):
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
-def worker(path, activation):
+def worker(path, options):
     from detectron2.utils import comm
 
-    found = gradients((comm.get_rank(), comm.get_world_size()), activation)
+    found = gradients((comm.get_rank(), comm.get_world_size()), options)
     torch.save(found, f"{path}/{comm.get_rank()}.pt")
 
 
-@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
-def test_two_workers_have_the_gradients_of_one_with_the_whole_batch(tmp_path, activation):
-    launch(worker, 2, device="cpu", args=(str(tmp_path), activation))
+@pytest.mark.parametrize(
+    "options",
+    [[], SIGMOID, [*UNCERTAIN, *BALANCE, *COSINE, *LEARNED, "MODEL.REG.LAMBDA.LEARNED", True]],
+    ids=["softmax", "sigmoid", "switches"],
+)
+def test_two_workers_have_the_gradients_of_one_with_the_whole_batch(tmp_path, options):
+    launch(worker, 2, device="cpu", args=(str(tmp_path), options))
     two = [torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)]
-    one = gradients((0, 1), activation)
+    one = gradients((0, 1), options)
     assert set(one) == set(two[0]) == set(two[1])
     for name, gradient in one.items():
         assert torch.equal(two[0][name], two[1][name]), name
