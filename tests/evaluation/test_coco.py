@@ -9,9 +9,10 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from reg_d2.evaluation.coco import AP_METRICS, evaluate_detections
+from reg_d2.evaluation.coco import evaluate_detections
 from reg_d2.evaluation.ground_truth import mask_of
 from reg_d2.evaluation.results import save_results
+from reg_d2.evaluation.summary import AP_METRICS
 
 from .scenes import CATEGORIES, SIZE, blob, random_scene, rle
 
@@ -209,10 +210,10 @@ def test_no_ground_truth(kind, caplog, tmp_path):
 
 
 def numbers(value):
-    if isinstance(value, dict):
-        for v in value.values():
+    if isinstance(value, (dict, list)):
+        for v in value.values() if isinstance(value, dict) else value:
             yield from numbers(v)
-    else:
+    elif not isinstance(value, str):
         yield value
 
 
