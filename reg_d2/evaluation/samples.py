@@ -93,7 +93,8 @@ def collect_samples(truth: Mapping, detections: Sequence[Mapping], task: str, na
         sizes = _image_sizes(truth, len(dets) + len(anns))
         det_masks = [to_rle(d["segmentation"], *sizes[d["image_id"]]) for d in dets]
         gt_masks = [to_rle(a["segmentation"], *sizes[a["image_id"]]) for a in anns]
-        area = np.asarray(mask_util.area(det_masks), dtype=float) if dets else np.empty(0)
+        # One by one: pycocotools 2.0.11 fails on a list of more than 255.
+        area = np.array([mask_util.area(m) for m in det_masks], dtype=float)
         pairs = _mask_pairs(det_masks, det_image, gt_masks, gt_image, crowd)
     pair_det, pair_gt, pair_iou = (np.concatenate(part) for part in zip(*pairs, strict=True))
     std = [d.get("score_std") for d in dets]
