@@ -27,8 +27,9 @@ def error_types(matches: TaskMatches, confidence: float | None = None) -> dict:
 
     ``missed``: an object that is not found and that no localisation or classification error points at; mended by
     removing it from the ground truth. Of several errors that point at one object, of both types, that of highest score
-    is mended onto it, and the others are removed, as are those whose object is found already. A class whose every object is missed
-    drops out of the mean; if all do, mending the misses gives 100.
+    is mended onto it; the others are removed, as are those whose object is found already. A class whose every object
+    is missed drops out of the mean; if all do, mending the misses gives 100. Counts and costs are those of tidecv
+    1.0.1 where there are no crowd regions.
 
     Detections of any score count, since all of them make AP. ``confidence``: if given, types also have
     ``count_at_confidence``, the false positives with at least this score.
