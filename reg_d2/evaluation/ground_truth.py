@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import math
 import os
 from collections.abc import Collection, Mapping, Sequence
+
+from .checks import check_annotations, read_json
 
 logger = logging.getLogger(__name__)
 
@@ -18,12 +18,10 @@ def load_ground_truth(source: str | os.PathLike | Mapping) -> dict:
     be lost, so ids are always replaced (nothing here reports them) and such a file is named in the log. Missing
     ``iscrowd`` is 0, missing ``area`` the box's. Returns ``{"images", "categories" (by id), "annotations"}``; the
     caller's objects are not changed. Annotations of images or classes that are not listed are left out, as
-    pycocotools does, with a warning. Raises ValueError for missing parts and for class names that occur twice.
+    pycocotools does, with a warning. Raises ValueError for missing parts, for class names that occur twice, and for
+    what ``check_annotations`` refuses.
     """
-    data = source
-    if not isinstance(source, Mapping):
-        with open(source, encoding="utf-8") as f:
-            data = json.load(f)
+    data = source if isinstance(source, Mapping) else read_json(source)
     missing = [k for k in ("images", "annotations", "categories") if k not in data]
     if missing:
         raise ValueError(f"ground truth has no {missing}: expected a COCO detection file, keys found {sorted(data)}")
@@ -35,16 +33,20 @@ def load_ground_truth(source: str | os.PathLike | Mapping) -> dict:
     images = [{**im, "id": int(im["id"])} for im in data["images"]]
 
     ids = [a.get("id") for a in data["annotations"]]
-    if 0 in ids or None in ids or len(set(ids)) < len(ids):
+    seen: set = set()
+    # set.add returns None, so an id counts as seen from its second time on.
+    if odd := [i for i in ids if i in (0, None) or i in seen or seen.add(i)]:
         logger.warning(
-            "ground truth has annotation ids that are 0, missing or repeated (%d of %d distinct): renumbered from 1",
-            len(set(ids) - {None}),
+            "ground truth has %d of %d annotation ids that are 0, missing or repeated, first %s: renumbered from 1",
+            len(odd),
             len(ids),
+            odd[:3],
         )
     known_images, known_classes = {im["id"] for im in images}, {c["id"] for c in categories}
     kept = [a for a in data["annotations"] if a["image_id"] in known_images and a["category_id"] in known_classes]
     if len(kept) < len(ids):
         logger.warning("%d annotations left out: their image or category is not listed", len(ids) - len(kept))
+    check_annotations(images, kept)
     annotations = [
         {"area": a["bbox"][2] * a["bbox"][3], **a, "iscrowd": int(a.get("iscrowd") or 0), "id": i}
         for i, a in enumerate(kept, start=1)
@@ -71,15 +73,15 @@ def names_with_masks(ground_truth: Mapping, mask_classes: Collection[str] | None
     return [n for n in names.values() if n in mask_classes]
 
 
-def task_annotations(ground_truth: Mapping, task: str, category_ids: Collection[int]) -> list[dict]:
-    """The annotations of one task ("bbox" or "segm") over some classes, as fresh dicts.
+def task_annotations(ground_truth: Mapping, task: str, category_ids: Collection[int]) -> tuple[list[int], list[dict]]:
+    """The annotations of one task ("bbox" or "segm") over some classes: their indices, and fresh dicts.
 
     In "segm" an object without a mask becomes an ignored region in the shape of its box (iscrowd 1): the two tasks
     were annotated separately, so the object is there and a mask on it is neither right nor wrong; COCO's crowd rule
     drops a mask of which at least the IoU threshold's share lies inside that box.
     """
-    result = []
-    for ann in ground_truth["annotations"]:
+    indices, result = [], []
+    for index, ann in enumerate(ground_truth["annotations"]):
         if ann["category_id"] not in category_ids:
             continue
         ann = {
@@ -91,46 +93,21 @@ def task_annotations(ground_truth: Mapping, task: str, category_ids: Collection[
             x, y, w, h = ann["bbox"]
             ann["segmentation"] = mask or [[x, y, x + w, y, x + w, y + h, x, y + h]]
             ann["iscrowd"] = ann["iscrowd"] if mask else 1
+        indices.append(index)
         result.append(ann)
-    return result
+    return indices, result
 
 
-def task_detections(detections: Sequence[Mapping], task: str, category_ids: Collection[int]) -> list[dict]:
-    """The detections of one task over some classes, as fresh dicts with what the task needs and no more.
+def task_detections(
+    detections: Sequence[Mapping], task: str, category_ids: Collection[int]
+) -> tuple[list[int], Sequence[Mapping]]:
+    """The detections that one task ("bbox" or "segm") can measure, over some classes: their indices, and themselves.
 
-    In "segm" those without ``segmentation`` are left out, and boxes too: with a box present COCO's code would take
-    the box's area for the mask's, and sort masks into the wrong size bins.
+    Those without a box, or in "segm" without a mask, are left out.
     """
     key = "bbox" if task == "bbox" else "segmentation"
-    return [
-        {k: d[k] for k in ("image_id", "category_id", "score", key)}
-        for d in detections
-        if d["category_id"] in category_ids and d.get(key) is not None
-    ]
-
-
-def check_detections(detections: Sequence[Mapping], ground_truth: Mapping) -> None:
-    """Refuse detections that COCO's code would drop or misread in silence.
-
-    Raises ValueError with the first offender and their number: image or category not in the ground truth, score not
-    finite, mask of another size than its image.
-    """
-    sizes = {im["id"]: [im.get("height"), im.get("width")] for im in ground_truth["images"]}
-    classes = {c["id"]: c["name"] for c in ground_truth["categories"]}
-    checks = (
-        ("unknown image_id", lambda d: d["image_id"] not in sizes, "evaluate on the data set that was predicted"),
-        ("unknown category_id", lambda d: d["category_id"] not in classes, f"the ground truth has {classes}"),
-        ("score that is not finite", lambda d: not math.isfinite(d["score"]), "look for NaN in the model's output"),
-        (
-            "mask of another size than its image",
-            lambda d: d.get("segmentation") is not None and list(d["segmentation"]["size"]) != sizes[d["image_id"]],
-            "masks must be RLE of the full image, size [height, width]",
-        ),
-    )
-    for problem, is_bad, way_out in checks:
-        if bad := [d for d in detections if is_bad(d)]:
-            first = {k: bad[0][k] for k in ("image_id", "category_id", "score")}
-            raise ValueError(f"{len(bad)} of {len(detections)} detections: {problem}, first {first}; {way_out}")
+    indices = [i for i, d in enumerate(detections) if d["category_id"] in category_ids and d.get(key) is not None]
+    return indices, [detections[i] for i in indices]
 
 
 def _by_id(category: Mapping) -> int:

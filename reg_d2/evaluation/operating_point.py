@@ -19,6 +19,7 @@ import numpy as np
 
 SCORE_FLOOR = 0.001
 NUM_CONFIDENCES = 1000
+CONFIDENCES = np.linspace(0.0, 1.0, NUM_CONFIDENCES)
 SMOOTHING = 0.1
 
 
@@ -109,18 +110,27 @@ def operating_point(matches: Mapping[str, ClassMatches], fixed_confidence: float
     """
     if not 0.0 <= fixed_confidence <= 1.0:
         raise ValueError(f"fixed_confidence={fixed_confidence} is no score: give a number from 0 to 1, such as 0.5")
-    confidences = np.linspace(0.0, 1.0, NUM_CONFIDENCES)
-    curves = {n: rates(*counts_above(m, confidences), m.num_gt)[2] for n, m in matches.items() if m.num_gt > 0}
-    confidence = best_confidence(np.mean(list(curves.values()), axis=0), confidences) if curves else None
+    curves = class_curves(matches)
+    confidence = best_confidence(np.mean([f1 for _, _, f1 in curves.values()], axis=0), CONFIDENCES) if curves else None
 
     result = rates_at(matches, confidence)
     for name, values in result["per_class"].items():
-        curve = curves.get(name)
-        values["best_f1"] = None if curve is None else 100 * float(curve.max())
-        values["best_f1_confidence"] = None if curve is None else float(confidences[curve.argmax()])
+        values |= best_f1(curves[name][2] if name in curves else None)
     result["f1_mean_of_best"] = _mean([values["best_f1"] for values in result["per_class"].values()])
     result["at_fixed_confidence"] = rates_at(matches, float(fixed_confidence))
     return result
+
+
+def class_curves(matches: Mapping[str, ClassMatches]) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """P, R and F1 at each of ``CONFIDENCES`` of every class that has ground truth: three (1000,) float, 0..1."""
+    return {n: rates(*counts_above(m, CONFIDENCES), m.num_gt) for n, m in matches.items() if m.num_gt > 0}
+
+
+def best_f1(curve: np.ndarray | None) -> dict[str, float | None]:
+    """``best_f1`` (percent) and ``best_f1_confidence`` of a class's F1 over ``CONFIDENCES``; None without a curve."""
+    if curve is None:
+        return {"best_f1": None, "best_f1_confidence": None}
+    return {"best_f1": 100 * float(curve.max()), "best_f1_confidence": float(CONFIDENCES[curve.argmax()])}
 
 
 def _class_rates_at(matches: ClassMatches, confidence: float | None) -> dict:
@@ -135,3 +145,24 @@ def _class_rates_at(matches: ClassMatches, confidence: float | None) -> dict:
 def _mean(values: list[float | None]) -> float | None:
     known = [v for v in values if v is not None]
     return float(np.mean(known)) if known else None
+
+
+def confidence_curves(matches: Mapping[str, ClassMatches]) -> dict:
+    """P, R and F1 over 1,000 confidences, for plots.
+
+    ``matches`` of ``TaskMatches.class_matches``. Returns ``{"confidence": [1000], "per_class": {name: {"precision",
+    "recall", "f1"} or None}, "mean_f1": [1000], "smoothed_mean_f1": [1000]}``, all 0..1; classes without ground truth
+    are None, and so are the means if all are.
+    """
+    curves = class_curves(matches)
+    mean = np.mean([f1 for _, _, f1 in curves.values()], axis=0) if curves else None
+    keys = ("precision", "recall", "f1")
+    per_class = {
+        n: dict(zip(keys, (c.tolist() for c in curves[n]), strict=True)) if n in curves else None for n in matches
+    }
+    return {
+        "confidence": CONFIDENCES.tolist(),
+        "per_class": per_class,
+        "mean_f1": None if mean is None else mean.tolist(),
+        "smoothed_mean_f1": None if mean is None else smooth(mean).tolist(),
+    }

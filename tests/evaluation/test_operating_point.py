@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from reg_d2.evaluation.matching import match_image
+from reg_d2.evaluation.matching import greedy_match
 from reg_d2.evaluation.operating_point import (
     ClassMatches,
     best_confidence,
@@ -146,4 +146,7 @@ def test_no_predictions_and_no_ground_truth():
     ],
 )
 def test_matching_by_hand(ious, ignore, expected):
-    assert match_image(np.array(ious), np.array(ignore, dtype=bool)).tolist() == expected
+    ious, crowd = np.array(ious), np.array(ignore, dtype=bool)
+    d, g = np.indices(ious.shape).reshape(2, -1)
+    given = (d, g, ious.ravel(), np.arange(len(ious)), crowd[None], crowd)
+    assert greedy_match(*given, np.array([0.5]))[0, 0].tolist() == expected
