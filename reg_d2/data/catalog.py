@@ -75,6 +75,22 @@ def find_entries(catalog: dict[str, CatalogEntry], names: Sequence[str]) -> list
     return [catalog[name] for name in names]
 
 
+def resolve(names: Sequence[str], catalog: str | os.PathLike) -> list[CatalogEntry]:
+    """Data sets as a command line names them: by their name in the catalogue, or as ``COCO_FILE:IMAGE_FOLDER``.
+
+    Raises:
+        KeyError: a name that the catalogue lacks.
+    """
+    entries = []
+    for name in names:
+        json_file, colon, images = name.rpartition(":")
+        if colon:
+            entries.append(CatalogEntry(name, Path(json_file), Path(images)))
+        else:
+            entries += find_entries(read_catalog(catalog), [name])
+    return entries
+
+
 def training_classes(entries: Sequence[CatalogEntry]) -> ClassInfo:
     """Classes and counts of one or more training sets together, matched by name.
 

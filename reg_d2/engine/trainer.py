@@ -12,7 +12,7 @@ from detectron2.engine import DefaultTrainer, SimpleTrainer, TrainerBase
 from detectron2.utils import comm
 from torch.nn.parallel import DistributedDataParallel
 
-from ..data.mapper import REGDatasetMapper
+from ..data.mapper import REGDatasetMapper, SkipBadImages
 from .checkpoint import ClassRecord
 from .evaluate import evaluate
 from .hooks import InterruptSaver, ProgressBar, quiet_terminal
@@ -138,7 +138,8 @@ class REGTrainer(DefaultTrainer):
 
     @classmethod
     def build_train_loader(cls, cfg):
-        return build_detection_train_loader(cfg, mapper=REGDatasetMapper(cfg, is_train=True))
+        mapper = SkipBadImages(REGDatasetMapper(cfg, is_train=True), cfg.DATALOADER.MAX_BAD_IMAGES)
+        return build_detection_train_loader(cfg, mapper=mapper)
 
     @classmethod
     def build_test_loader(cls, cfg, dataset_name):
