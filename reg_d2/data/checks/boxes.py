@@ -25,12 +25,9 @@ def check_boxes(columns: Columns, has_mask: np.ndarray) -> list[Finding]:
     empty = (boxes[:, 2:] <= 0).any(1)
     outside = ~empty & ((high <= 0) | (low >= size)).any(1)
     sticks = ~empty & ~outside & ((low < -TOLERANCE) | (high > size + TOLERANCE)).any(1)
-    findings = [
-        columns.finding(kind, where)
-        for kind, where in (("box_not_positive", empty), ("box_outside", outside), ("box_sticks_out", sticks))
-    ]
-    findings.append(columns.finding("annotation_duplicate", _repeated(columns, has_mask)))
-    return [finding for finding in findings if finding.count]
+    kinds = {"box_not_positive": empty, "box_outside": outside, "box_sticks_out": sticks}
+    kinds["annotation_duplicate"] = _repeated(columns, has_mask)
+    return [columns.finding(kind, where) for kind, where in kinds.items() if where.any()]
 
 
 def check_annotation_ids(columns: Columns) -> list[Finding]:
@@ -89,8 +86,10 @@ def _seem_corners(boxes: np.ndarray, width: np.ndarray, height: np.ndarray) -> s
 
 
 def _repeated(columns: Columns, has_mask: np.ndarray) -> np.ndarray:
-    """(k,) indices of objects with the image, class, crowd flag and box of an earlier one, or of one with a mask."""
+    """(A,) bool: objects with the image, class, crowd flag and box of an earlier one, or of one with a mask."""
     order = np.argsort(~has_mask, kind="stable")
     key = np.column_stack([columns.image, columns.category, columns.crowd, columns.boxes])[order]
     _, first = np.unique(key, axis=0, return_index=True)
-    return np.sort(np.delete(order, first))
+    result = np.ones(len(key), dtype=bool)
+    result[order[first]] = False
+    return result

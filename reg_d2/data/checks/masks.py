@@ -40,7 +40,7 @@ class Masks:
         self.findings = self._found.findings()
 
     def _add(self, kind: str, index, detail: str = "") -> None:
-        for i in np.unique(index):
+        for i in sorted(set(np.ravel(index).tolist())):
             self._found.add(kind, int(self._columns.annotation_rows[i]), self._columns.annotation_ids[i], detail)
 
     def _sort(self) -> tuple[tuple[list, list], list]:
@@ -151,12 +151,12 @@ def check_agreement(columns: Columns, masks: Masks) -> list[Finding]:
         low = np.where(masks.usable, (1 - _AREA_RATIO) * expected - _AREA_SLACK, 0.0)
         differs = (columns.area < low) | (columns.area > (1 + _AREA_RATIO) * expected + _AREA_SLACK)
     missing = np.isnan(columns.area)
-    findings = [
-        columns.finding("box_mask_disagree", apart & plain & masks.usable & positive),
-        columns.finding("area_missing", missing & plain & positive),
-        columns.finding("area_disagree", differs & ~missing & plain & positive),
-    ]
-    return [finding for finding in findings if finding.count]
+    kinds = {
+        "box_mask_disagree": apart & plain & masks.usable & positive,
+        "area_missing": missing & plain & positive,
+        "area_disagree": differs & ~missing & plain & positive,
+    }
+    return [columns.finding(kind, where) for kind, where in kinds.items() if where.any()]
 
 
 def crossing(points: np.ndarray, ring: np.ndarray) -> np.ndarray:

@@ -59,7 +59,7 @@ class Columns:
 
     def finding(self, kind: str, where: np.ndarray, detail: str = "") -> Finding:
         """A finding of the annotations at ``where``: (A,) bool, or (k,) int."""
-        index = np.unique(np.flatnonzero(where) if where.dtype == bool else where)
+        index = np.flatnonzero(where) if where.dtype == bool else where
         return Finding(kind, self.annotation_rows[index], [shown(self.annotation_ids[i]) for i in index], detail)
 
 
