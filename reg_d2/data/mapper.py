@@ -13,6 +13,8 @@ from detectron2.structures import BitMasks, Instances, PolygonMasks
 from detectron2.structures.masks import polygons_to_bitmask
 from PIL import Image
 
+from .. import compat
+
 logger = logging.getLogger(__name__)
 
 # What Pillow raises on a file that is missing, broken off, no picture, or too large, and Detectron2 on one that is
@@ -38,6 +40,7 @@ class SkipBadImages:
         """
         if limit < 0:
             raise ValueError(f"DATALOADER.MAX_BAD_IMAGES is {limit}; expected 0 or more")
+        compat.bridge_map_dataset()
         self._mapper, self._limit = mapper, limit
         self._seen: set[str] = set()
         self._count = multiprocessing.Value("l", 0)  # shared by the workers, which are forked after this

@@ -85,6 +85,11 @@ def prepare_data(cfg: CfgNode, *, evaluate_only: bool = False) -> None:
         names = list(cfg.DATASETS.TRAIN) + names
     set_classes(cfg, classes)
     for entry in find_entries(catalog, names):
+        if entry.more and entry.name in cfg.DATASETS.TEST:
+            raise ValueError(
+                f"{entry.name} of DATASETS.TEST has several sources; evaluation takes one COCO file: write one with "
+                "tools/merge_datasets.py, or name them one by one in the catalogue"
+            )
         register(entry, classes)
 
 

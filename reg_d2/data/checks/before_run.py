@@ -38,6 +38,7 @@ def check_before_run(entries: Sequence[CatalogEntry]) -> None:
 
 
 def _errors(entries: Sequence[CatalogEntry]) -> UnusableDatasetError | None:
+    entries = [source for entry in entries for source in entry.sources]
     checked = []
     for entry in entries:
         checked.append(check_file(entry.json, entry.name))
