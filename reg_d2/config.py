@@ -93,6 +93,8 @@ def _add_class_keys(node: CfgNode) -> None:
 def _add_data_keys(cfg: CfgNode) -> None:
     # The catalogue of data sets: a path, looked up from the working directory, then from the repository.
     cfg.DATASETS.CATALOG = "configs/datasets.yaml"
+    # Training images that cannot be read are skipped; the run stops at one more than so many (per process of training).
+    cfg.DATALOADER.MAX_BAD_IMAGES = 10
 
 
 def _add_solver_keys(cfg: CfgNode) -> None:

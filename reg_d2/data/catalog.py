@@ -4,6 +4,7 @@
       json: track_signs/instances_train.json
       images: track_signs/train
 
+A list of several such under one name is one training set; evaluation takes one file.
 Paths are relative to ``$REG_D2_DATASETS`` (default ``datasets/``) unless absolute.
 """
 
@@ -24,11 +25,25 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True)
 class CatalogEntry:
-    """One data set: its name, COCO file and image folder, with paths resolved."""
+    """One data set: its name, COCO file and image folder, with paths resolved.
+
+    Attributes:
+        name, json, images: as said.
+        more: (COCO file, image folder) of further sources, which are taken together with the first in training.
+    """
 
     name: str
     json: Path
     images: Path
+    more: tuple[tuple[Path, Path], ...] = ()
+
+    @property
+    def sources(self) -> tuple["CatalogEntry", ...]:
+        """Each COCO file by itself; where there are several, numbered from 1 in its name."""
+        if not self.more:
+            return (self,)
+        every = ((self.json, self.images), *self.more)
+        return tuple(CatalogEntry(f"{self.name}, source {i}", *source) for i, source in enumerate(every, start=1))
 
 
 def dataset_root() -> Path:
@@ -44,7 +59,7 @@ def read_catalog(path: str | os.PathLike) -> dict[str, CatalogEntry]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: not a mapping of names to ``json`` and ``images``, each a path.
+        ValueError: not a mapping of names to ``json`` and ``images``, each a path, or to lists of these.
     """
     candidates = [Path(path), REPOSITORY / path]
     found = next((p for p in candidates if p.is_file()), None)
@@ -55,9 +70,13 @@ def read_catalog(path: str | os.PathLike) -> dict[str, CatalogEntry]:
         raise ValueError(f"catalogue {found}: expected a mapping of data set names, got {type(content).__name__}")
     entries = {}
     for name, value in content.items():
-        if not isinstance(value, dict) or set(value) != {"json", "images"}:
-            raise ValueError(f"catalogue {found}: {name!r} needs exactly the keys json and images, got {value!r}")
-        entries[name] = CatalogEntry(name, dataset_root() / value["json"], dataset_root() / value["images"])
+        sources = value if isinstance(value, list) and value else [value]
+        if any(not isinstance(source, dict) or set(source) != {"json", "images"} for source in sources):
+            raise ValueError(
+                f"catalogue {found}: {name!r} needs exactly the keys json and images, or a list of such, got {value!r}"
+            )
+        first, *more = [(dataset_root() / source["json"], dataset_root() / source["images"]) for source in sources]
+        entries[name] = CatalogEntry(name, *first, tuple(more))
     return entries
 
 
@@ -75,6 +94,23 @@ def find_entries(catalog: dict[str, CatalogEntry], names: Sequence[str]) -> list
     return [catalog[name] for name in names]
 
 
+def resolve(names: Sequence[str], catalog: str | os.PathLike) -> list[CatalogEntry]:
+    """Data sets as a command line names them: by their name in the catalogue, or as ``COCO_FILE:IMAGE_FOLDER``; of a
+    name with several sources, each.
+
+    Raises:
+        KeyError: a name that the catalogue lacks.
+    """
+    entries = []
+    for name in names:
+        json_file, colon, images = name.rpartition(":")
+        if colon:
+            entries.append(CatalogEntry(name, Path(json_file), Path(images)))
+        else:
+            entries += find_entries(read_catalog(catalog), [name])[0].sources
+    return entries
+
+
 def training_classes(entries: Sequence[CatalogEntry]) -> ClassInfo:
     """Classes and counts of one or more training sets together, matched by name.
 
@@ -84,7 +120,7 @@ def training_classes(entries: Sequence[CatalogEntry]) -> ClassInfo:
     """
     if not entries:
         raise ValueError("DATASETS.TRAIN is empty: name at least one data set of the catalogue")
-    total, *others = [read_coco(entry.json).class_info() for entry in entries]
+    total, *others = [read_coco(source.json).class_info() for entry in entries for source in entry.sources]
     for info in others:
         total = total + info
     if not total.names:
@@ -104,6 +140,10 @@ def register(entry: CatalogEntry, classes: ClassInfo) -> None:
     """
     coco = read_coco(entry.json)
     dicts = to_dataset_dicts(coco, entry.images, classes.names)
+    for source in entry.sources[1:]:
+        dicts += to_dataset_dicts(read_coco(source.json), source.images, classes.names)
+    if entry.more:
+        dicts = [{**record, "image_id": i} for i, record in enumerate(dicts, start=1)]
     if entry.name in DatasetCatalog.list():
         DatasetCatalog.remove(entry.name)
     if entry.name in MetadataCatalog.list():

@@ -1,13 +1,17 @@
 """Reading a COCO file: its classes and counts, and its images as Detectron2's dataset dicts."""
 
-import json
 import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pycocotools.mask as mask_util
 from detectron2.structures import BoxMode
+
+from .checks.findings import ERROR, summary
+from .checks.masks import Masks
+from .checks.structure import check_structure, parse
 
 logger = logging.getLogger(__name__)
 
@@ -79,33 +83,25 @@ def read_coco(path: str | os.PathLike) -> CocoFile:
 
     Raises:
         FileNotFoundError: there is no such file; the message says where data sets are looked up.
-        ValueError: not JSON; ``images``, ``annotations`` or ``categories`` missing; two categories of one name or
-            id; an annotation of an unknown category or image.
+        ValueError: not JSON; ``images``, ``annotations`` or ``categories`` missing; a record that would stop the run
+            (see :mod:`reg_d2.data.checks`), such as an annotation of an unknown category. It says how to repair it.
     """
     path = os.fspath(path)
-    try:
-        content = json.loads(Path(path).read_bytes())
-    except FileNotFoundError:
-        raise FileNotFoundError(
-            f"annotation file {path} does not exist. Data sets lie under $REG_D2_DATASETS (default: datasets/), at "
-            "the paths that the catalogue (DATASETS.CATALOG) gives"
-        ) from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not a JSON file: {error}") from None
-    missing = [k for k in ("images", "annotations", "categories") if not isinstance(content, dict) or k not in content]
-    if missing:
-        raise ValueError(f"{path}: no {', '.join(missing)} in it; expected a COCO instances file")
-    categories = {c["id"]: c["name"] for c in sorted(content["categories"], key=lambda c: c["id"])}
-    if len(categories) != len(content["categories"]) or len(set(categories.values())) != len(categories):
-        raise ValueError(f"{path}: two categories share an id or a name: {[c['name'] for c in content['categories']]}")
-    image_ids = {image["id"] for image in content["images"]}
-    for annotation in content["annotations"]:
-        if annotation["category_id"] not in categories or annotation["image_id"] not in image_ids:
-            raise ValueError(
-                f"{path}: annotation {annotation.get('id')} names category {annotation['category_id']} and image "
-                f"{annotation['image_id']}, of which one is not in the file"
-            )
-    return CocoFile(path, categories, content["images"], content["annotations"])
+    content = parse(path)
+    columns, findings = check_structure(content)
+    broken = [f for f in [*findings, *Masks(columns).findings] if f.severity == ERROR]
+    if broken:
+        raise ValueError(f"{path} cannot be used:\n{summary(broken)}\n{repair_hint(path)}")
+    ids = sorted(zip(columns.category_ids, columns.names, strict=True))
+    return CocoFile(path, dict(ids), content["images"], content["annotations"])
+
+
+def repair_hint(path: str | os.PathLike) -> str:
+    """The line that tells how a broken file is looked at and repaired."""
+    return (
+        f"All findings: python tools/check_dataset.py {path}:IMAGE_FOLDER; "
+        f"a repaired copy: the same with --fix {Path(path).with_suffix('')}_fixed.json"
+    )
 
 
 def to_dataset_dicts(coco: CocoFile, image_root: str | os.PathLike, class_names: Sequence[str]) -> list[dict]:
@@ -169,5 +165,6 @@ def check_same_classes(expected: Sequence[str], found: Sequence[str], expected_o
 
 def _clean_mask(segmentation):
     if isinstance(segmentation, dict):
-        return segmentation
+        uncompressed = isinstance(segmentation["counts"], list)
+        return mask_util.frPyObjects(segmentation, *segmentation["size"]) if uncompressed else segmentation
     return [polygon for polygon in segmentation if len(polygon) >= 6 and len(polygon) % 2 == 0]

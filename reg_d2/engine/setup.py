@@ -18,6 +18,7 @@ from torch import nn
 from .. import modeling  # noqa: F401  (registers the model's parts)
 from ..config import add_reg_config
 from ..data.catalog import find_entries, read_catalog, register, training_classes
+from ..data.checks.before_run import check_before_run
 from ..data.coco import ClassInfo
 
 logger = logging.getLogger(__name__)
@@ -55,9 +56,9 @@ def setup(args: argparse.Namespace) -> CfgNode:
         training files.
     """
     cfg = load_config(args.config_file, args.opts)
+    _setup_logs(cfg)
     prepare_data(cfg, evaluate_only=args.eval_only)
     cfg.freeze()
-    _setup_logs(cfg)
     default_setup(cfg, args)
     _log_classes(cfg)
     return cfg
@@ -70,8 +71,14 @@ def prepare_data(cfg: CfgNode, *, evaluate_only: bool = False) -> None:
         cfg: changed in place.
         evaluate_only: take the classes from the checkpoint ``MODEL.WEIGHTS``, and register only ``DATASETS.TEST``.
             A checkpoint that holds no classes (any other tool's) falls back to the training files.
+
+    Raises:
+        UnusableDatasetError: the data would ruin the run; the message has the command that repairs it.
     """
     catalog = read_catalog(cfg.DATASETS.CATALOG)
+    # Every name once: a set may be trained and tested on.
+    names = [*([] if evaluate_only else cfg.DATASETS.TRAIN), *cfg.DATASETS.TEST]
+    check_before_run(find_entries(catalog, list(dict.fromkeys(names))))
     classes = checkpoint_classes(cfg.MODEL.WEIGHTS) if evaluate_only else None
     names = list(cfg.DATASETS.TEST)
     if classes is None:
@@ -79,6 +86,11 @@ def prepare_data(cfg: CfgNode, *, evaluate_only: bool = False) -> None:
         names = list(cfg.DATASETS.TRAIN) + names
     set_classes(cfg, classes)
     for entry in find_entries(catalog, names):
+        if entry.more and entry.name in cfg.DATASETS.TEST:
+            raise ValueError(
+                f"{entry.name} of DATASETS.TEST has several sources; evaluation takes one COCO file: write one with "
+                "tools/merge_datasets.py, or name them one by one in the catalogue"
+            )
         register(entry, classes)
 
 

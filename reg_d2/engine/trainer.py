@@ -13,7 +13,7 @@ from detectron2.utils import comm
 from torch.nn.parallel import DistributedDataParallel
 
 from ..data.loader import TrainLoader, build_train_loader, stream_seed
-from ..data.mapper import REGDatasetMapper
+from ..data.mapper import REGDatasetMapper, SkipBadImages
 from ..optim import build_optimizer
 from .checkpoint import ClassRecord
 from .evaluate import evaluate
@@ -159,7 +159,8 @@ class REGTrainer(DefaultTrainer):
 
     @classmethod
     def build_train_loader(cls, cfg) -> TrainLoader:
-        return build_train_loader(cfg, REGDatasetMapper(cfg, is_train=True))
+        mapper = SkipBadImages(REGDatasetMapper(cfg, is_train=True), cfg.DATALOADER.MAX_BAD_IMAGES)
+        return build_train_loader(cfg, mapper)
 
     @classmethod
     def build_test_loader(cls, cfg, dataset_name):
