@@ -36,7 +36,7 @@ def add_reg_config(cfg: CfgNode) -> None:
 def _loss_node() -> CfgNode:
     """The keys that the box head's and the mask head's loss have in common."""
     node = CfgNode()
-    node.LOSS = "reg"  # reg | cross_entropy (Detectron2's own loss; ignores every other key of this node)
+    node.LOSS = "reg"  # reg | cross_entropy (Detectron2's own loss; of this node only COSINE acts on it)
     node.GAMMA = 1.0  # focusing parameter, >= 0 (E1)
     node.NEGATIVE_WEIGHT = 1.0  # weight of negatives (sigmoid, mask pixels) or of background rows (softmax)
     node.CLASS_WEIGHT = CfgNode()

@@ -20,6 +20,7 @@ from ..config import add_reg_config
 from ..data.catalog import find_entries, read_catalog, register, training_classes
 from ..data.checks.before_run import check_before_run
 from ..data.coco import ClassInfo
+from ..losses import imbalance_ratio
 
 logger = logging.getLogger(__name__)
 
@@ -164,4 +165,7 @@ def _log_classes(cfg: CfgNode) -> None:
     rows = zip(classes.names, classes.box_counts, classes.mask_counts, strict=True)
     rows = [[name, boxes, masks or "box only"] for name, boxes, masks in rows]
     table = tabulate(rows, headers=["class", "objects", "with mask"], tablefmt="github")
-    logger.info(f"Classes of the training set:\n{table}")
+    ratios = [f"boxes {imbalance_ratio(classes.box_counts):.1f}"]
+    if classes.mask_classes:
+        ratios.append(f"masks {imbalance_ratio([n for n in classes.mask_counts if n > 0]):.1f}")
+    logger.info(f"Classes of the training set, imbalance ratio of {', of '.join(ratios)} (E11):\n{table}")

@@ -27,6 +27,8 @@ class Refinement:
         check_choice("REFINEMENT.METRIC", self.metric, METRICS)
         if self.beta < 0:
             raise ValueError(f"REFINEMENT.BETA is {self.beta}: expected a number >= 0")
+        if self.learned and not self.renormalize:
+            raise ValueError("REFINEMENT.LEARNED needs REFINEMENT.RENORMALIZE: without it the smallest g is learned")
 
 
 @dataclass(frozen=True)

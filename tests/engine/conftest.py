@@ -50,6 +50,7 @@ def workspace(tmp_path, monkeypatch):
         *("DATASETS.CATALOG", str(catalog), "DATASETS.TRAIN", "('tiny_train',)", "DATASETS.TEST", "('tiny_val',)"),
         *("INPUT.MIN_SIZE_TRAIN", "(64,)", "INPUT.MIN_SIZE_TEST", 64, "DATALOADER.NUM_WORKERS", 0),
         *("SOLVER.IMS_PER_BATCH", 2, "SOLVER.MAX_ITER", 4, "SOLVER.STEPS", "()", "SOLVER.WARMUP_ITERS", 0),
+        *("SOLVER.LR_SCHEDULER_NAME", "WarmupMultiStepLR"),
         *("SOLVER.CHECKPOINT_PERIOD", 2, "SOLVER.BASE_LR", 0.001),
         *("OUTPUT_DIR", str(tmp_path / "out")),
     ]

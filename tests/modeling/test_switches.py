@@ -183,6 +183,7 @@ def test_the_gradient_of_a_renormalised_learned_g_is_that_of_the_quotient():
         ([*ENERGY, BOX + "UNCERTAINTY.FREE_ENERGY.PRIOR_STD", 0.0], "PRIOR_STD is 0.0: expected a number > 0"),
         ([*BALANCE, BOX + "PRIMAL_DUAL.MOMENTUM", 1.0], "BOX.PRIMAL_DUAL: momentum"),
         ([*COSINE, BOX + "COSINE.TEMPERATURE", -1.0], "temperature.*-1.0"),
+        ([*LEARNED, BOX + "REFINEMENT.RENORMALIZE", False], "BOX.REFINEMENT.LEARNED needs REFINEMENT.RENORMALIZE"),
     ],
 )
 def test_a_wrong_value_is_named_with_the_way_out(options, message):
