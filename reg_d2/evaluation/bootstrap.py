@@ -34,7 +34,7 @@ def bootstrap(evaluation: Evaluation, *, resamples: int = 1000, level: float = 0
     """
     weights = image_weights(evaluation, resamples, seed)
     result = {}
-    for task, statistics in _all_statistics(evaluation, weights):
+    for task, statistics in resample_statistics(evaluation, weights):
         result[task] = _by_metric(statistics, evaluation, task, lambda v: _interval(v, level))
     return result
 
@@ -49,9 +49,9 @@ def compare(a: Evaluation, b: Evaluation, *, resamples: int = 1000, level: float
     if (different := _difference(a, b)) is not None:
         raise ValueError(f"the two runs were measured on different {different}: evaluate both on the same ground truth")
     weights = image_weights(a, resamples, seed)
-    of_b = dict(_all_statistics(b, weights))
+    of_b = dict(resample_statistics(b, weights))
     result = {}
-    for task, statistics in _all_statistics(a, weights):
+    for task, statistics in resample_statistics(a, weights):
         if task in of_b:
             both = {key: np.stack([values, of_b[task][key]]) for key, values in statistics.items()}
             result[task] = _by_metric(both, a, task, lambda v: _paired(v, level))
@@ -67,7 +67,7 @@ def image_weights(evaluation: Evaluation, resamples: int, seed: int) -> np.ndarr
     return np.concatenate([np.ones((1, num_images)), drawn]).astype(np.float32)
 
 
-def _all_statistics(evaluation: Evaluation, weights: np.ndarray) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
+def resample_statistics(evaluation: Evaluation, weights: np.ndarray) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
     """Task and metric -> (1 + resamples, 1 + K) float, 0..100: the mean of all classes, then each class."""
     parts: dict[str, list[dict]] = {}
     for chunk in np.array_split(weights, max(1, len(weights) // CHUNK)):

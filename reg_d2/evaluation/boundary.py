@@ -100,6 +100,8 @@ def boundary_of(mask: np.ndarray, height: int, width: int) -> np.ndarray:
 
     ``mask`` (W, H) uint8, 0 or 1, 0 all around it; ``height``, ``width`` of the image. Returns the same shape.
     """
+    if not mask.size:
+        return mask
     distance = max(1, round(DILATION_RATIO * float(np.hypot(height, width))))
     kernel = np.ones((2 * distance + 1, 2 * distance + 1), dtype=np.uint8)
     return mask - cv2.erode(mask, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0)

@@ -16,10 +16,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit
-from scipy.stats import spearmanr
-from sklearn.isotonic import IsotonicRegression
 
 from .checks import read_json
 from .matching import TaskMatches
@@ -150,6 +147,8 @@ def error_against_std(scores: np.ndarray, right: np.ndarray, std: np.ndarray) ->
     None where one side is constant) and up to 10 ``bins`` of equal numbers of detections by rising std: mean
     ``score_std``, mean ``error``, ``num``.
     """
+    from scipy.stats import spearmanr  # slow to import, and few evaluations need it
+
     error = np.abs(right - scores)
     varied = len(scores) > 1 and np.ptp(std) > 0 and np.ptp(error) > 0
     parts = [p for p in np.array_split(np.argsort(std, kind="stable"), NUM_BINS) if p.size]
@@ -167,6 +166,10 @@ def _measured(matches: TaskMatches) -> tuple[np.ndarray, np.ndarray, np.ndarray,
 
 
 def _fit(method: str, scores: np.ndarray, right: np.ndarray) -> dict:
+    # Slow to import; every training imports this module, and none fits.
+    from scipy.optimize import minimize_scalar
+    from sklearn.isotonic import IsotonicRegression
+
     if method == "isotonic":
         model = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip").fit(scores, right)
         return {"x": model.X_thresholds_.tolist(), "y": model.y_thresholds_.tolist()}

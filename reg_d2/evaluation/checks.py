@@ -116,7 +116,8 @@ def _check_ids(results: Sequence[Mapping], ground_truth: Mapping) -> None:
 
 
 def _check_scores(results: Sequence[Mapping]) -> None:
-    bad = [not isinstance(d["score"], Real) for d in results]
+    no_number = {t for t in {type(d["score"]) for d in results} if not issubclass(t, Real)}
+    bad = [type(d["score"]) in no_number for d in results]
     _refuse(bad, results, "detections", "score that is no number", "scores are numbers from 0 to 1")
     scores = np.array([d["score"] for d in results], dtype=float)
     _refuse(
@@ -155,7 +156,7 @@ def _check_masks(results: Sequence[Mapping], sizes: Mapping) -> None:
     with_mask = [d for d in results if d.get("segmentation") is not None]
     masks = [d["segmentation"] for d in with_mask]
     way_out = "masks must be RLE of the full image, size [height, width]"
-    bad = [not (isinstance(m, Mapping) and "size" in m and "counts" in m) for m in masks]
+    bad = [not isinstance(m, Mapping) or "size" not in m or "counts" not in m for m in masks]
     _refuse(bad, with_mask, "detections", "mask that is no RLE", way_out)
     bad = [tuple(m["size"]) != sizes[d["image_id"]] for m, d in zip(masks, with_mask, strict=True)]
     _refuse(bad, with_mask, "detections", "mask of another size than its image", way_out)

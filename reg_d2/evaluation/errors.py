@@ -26,9 +26,10 @@ def error_types(matches: TaskMatches, confidence: float | None = None) -> dict:
     - ``both``: the rest (t_b <= IoU < t_f with another class); mended by removing it.
 
     ``missed``: an object that is not found and that no localisation or classification error points at; mended by
-    removing it from the ground truth. Of several errors that would be mended onto one object the one of highest score
-    is, and the others are removed, as are those whose object is found already. A class whose every object is missed
-    drops out of the mean; if all do, mending the misses gives 100.
+    removing it from the ground truth. Of several errors that point at one object, of both types, that of highest score
+    is mended onto it; the others are removed, as are those whose object is found already. A class whose every object
+    is missed drops out of the mean; if all do, mending the misses gives 100. Counts and costs are those of tidecv
+    1.0.1 where there are no crowd regions.
 
     Detections of any score count, since all of them make AP. ``confidence``: if given, types also have
     ``count_at_confidence``, the false positives with at least this score.
@@ -41,6 +42,7 @@ def error_types(matches: TaskMatches, confidence: float | None = None) -> dict:
     num_gt = matches.num_gt()
     ap = _ap50(matches, classes, right, counts, num_gt)
 
+    mendable = _first_on_free_object(matches, target, right & counts)
     types = {}
     for i, name in enumerate(TYPES):
         wrong = kind == i
@@ -49,7 +51,7 @@ def error_types(matches: TaskMatches, confidence: float | None = None) -> dict:
             mended = 100.0 if mended is None else mended
             count = int(missed.sum())
         else:
-            becomes_right = _first_on_free_object(matches, wrong, target, right & counts)
+            becomes_right = wrong & mendable
             new_class = np.where(becomes_right, np.append(matches.gt_class, 0)[target], classes)
             mended = _ap50(matches, new_class, right | becomes_right, counts & ~(wrong & ~becomes_right), num_gt)
             count = int(wrong.sum())
@@ -96,14 +98,14 @@ def _best(d: np.ndarray, g: np.ndarray, iou: np.ndarray, num_det: int) -> tuple[
     return best_iou, best
 
 
-def _first_on_free_object(matches: TaskMatches, wrong: np.ndarray, target: np.ndarray, found: np.ndarray) -> np.ndarray:
-    """(D,) bool: the errors that become right, the most confident one of each object that nothing has found."""
+def _first_on_free_object(matches: TaskMatches, target: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """(D,) bool: the errors that can become right, the most confident one of each object that nothing has found."""
     free = np.ones(len(matches.gt_class), dtype=bool)
     free[matches.matched[0, 0][found]] = False
-    candidates = np.flatnonzero(wrong & (target >= 0))
+    candidates = np.flatnonzero(target >= 0)
     candidates = candidates[free[target[candidates]]]
     candidates = candidates[np.argsort(-matches.det_score[candidates], kind="stable")]
-    result = np.zeros(len(wrong), dtype=bool)
+    result = np.zeros(len(target), dtype=bool)
     result[candidates[np.unique(target[candidates], return_index=True)[1]]] = True
     return result
 

@@ -13,9 +13,9 @@ CHUNK = 2000
 def to_rle(segmentation: Mapping | Sequence, height: int, width: int) -> dict:
     """One compressed RLE from polygons, uncompressed or compressed RLE; ``height``, ``width`` of the image, pixels."""
     if isinstance(segmentation, Mapping):
-        if isinstance(segmentation["counts"], Sequence) and not isinstance(segmentation["counts"], (str, bytes)):
-            return mask_util.frPyObjects(dict(segmentation), height, width)
-        return dict(segmentation)
+        if isinstance(segmentation["counts"], (str, bytes)):
+            return dict(segmentation)
+        return mask_util.frPyObjects(dict(segmentation), height, width)
     return mask_util.merge(mask_util.frPyObjects(segmentation, height, width))
 
 
@@ -38,9 +38,11 @@ def crop(runs: np.ndarray, box: Sequence[float], height: int) -> np.ndarray:
     ``height`` of the image. Returns (w, h) uint8, 0 or 1: transposed, since RLE goes down the columns.
     """
     x, y, w, h = (int(v) for v in box)
-    ends = np.clip(np.cumsum(runs) - x * height, 0, w * height)
-    values = np.arange(len(runs), dtype=np.uint8) & 1
-    return np.repeat(values, np.diff(ends, prepend=0)).reshape(w, height)[:, y : y + h]
+    ends = np.cumsum(runs) - x * height
+    np.minimum(np.maximum(ends, 0, out=ends), w * height, out=ends)
+    lengths = ends.copy()
+    lengths[1:] -= ends[:-1]
+    return np.repeat(np.arange(len(runs)) & 1, lengths).astype(np.uint8).reshape(w, height)[:, y : y + h]
 
 
 def _decode(texts: Sequence[bytes]) -> list[np.ndarray | None]:
