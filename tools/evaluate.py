@@ -69,6 +69,8 @@ def load_runs(args: argparse.Namespace, entry: CatalogEntry, other: CatalogEntry
     runs = []
     for name, path in map(named, args.weights):
         folder = os.path.dirname(path)
+        if not os.path.isfile(path):
+            raise FileNotFoundError(f"--weights {path} does not exist")
         options = ["MODEL.WEIGHTS", path, "DATASETS.CATALOG", args.catalog, *args.opts]
         cfg = load_config(args.config_file or os.path.join(folder, "config.yaml"), options)
         entries = [e for e in (entry, other) if e is not None]

@@ -32,6 +32,7 @@ def class_bars(runs: Sequence[Run], task: str, metric: str = "AP") -> Picture:
         axes = fig.subplots()
         grouped(axes, labels, values, intervals, horizontal=True)
         axes.set(xlim=(0, 100), xlabel=metric)
+        axes.margins(y=0.01)
 
     caption = f"{metric} of each class (in brackets: objects)" + ("; lines: 95% intervals." if _any(intervals) else ".")
     height = 0.9 + len(names) * (0.3 + 0.1 * len(runs)) + 0.2 * (len(runs) > 1)
@@ -50,7 +51,7 @@ def group_bars(runs: Sequence[Run], task: str, key: str, title: str) -> Picture:
             grouped(axes, [f"{g}\n({n})" for g, n in zip(groups, counts, strict=True)], values, legend=axes is both[0])
             axes.set(ylim=(0, 100), title=label)
 
-    return figure(draw, f"{title}, {TASK_NAMES[task]}", "In brackets: objects.", height=3.2)
+    return figure(draw, f"{title}, {TASK_NAMES[task]}", f"{title}; in brackets: objects.", height=3.2)
 
 
 def error_bars(runs: Sequence[Run], task: str) -> Picture:

@@ -24,7 +24,7 @@ def precision_recall(runs: Sequence[Run], task: str) -> Picture:
         for i, (run, curve) in enumerate(zip(runs, curves, strict=True)):
             known = {n: c for n, c in curve["precision"].items() if c is not None}
             if len(runs) == 1:
-                _class_lines(axes, curve["recall"], {n: c["0.50"] for n, c in known.items()}, list(curve["precision"]))
+                _class_lines(axes, curve["recall"], {n: c["0.50"] for n, c in known.items()}, _all_classes(run))
             for iou in ("0.50", "0.75"):
                 if known:
                     mean = np.mean([c[iou] for c in known.values()], axis=0)
@@ -49,7 +49,7 @@ def f1_confidence(runs: Sequence[Run], task: str) -> Picture:
             x = curve["confidence"][::STEP]
             if len(runs) == 1:
                 known = {n: c["f1"][::STEP] for n, c in curve["per_class"].items() if c is not None}
-                _class_lines(axes, x, known, list(curve["per_class"]))
+                _class_lines(axes, x, known, _all_classes(run))
             style = _mean_style(len(runs), i)
             axes.plot(x, curve["mean_f1"][::STEP], label="mean" if len(runs) == 1 else run.name, **style)
             at = run.results[task]["confidence"]
@@ -114,13 +114,18 @@ def training(title: str, series: Mapping[str, tuple[Sequence[float], Sequence[fl
             dash = "-" if bold or i < MAX_CLASSES else "--"
             label = wrapped(name, 30, 1) if title != "Losses" else name
             axes.plot(x, y, label=label, linestyle=dash, marker="o" if len(x) == 1 else None, **style)
-        axes.set(xlabel="iteration")
+        axes.set(xlabel="iteration", title=title)
         if title == "Losses":
             axes.set_yscale("log")
         legend_below(fig, axes, 2)
 
     rows = (len(series) + 1) // 2
-    return figure(draw, f"{title} over training, {run}", title, height=2.9 + 0.19 * rows)
+    return figure(draw, f"{title} over training, {run}", height=2.9 + 0.19 * rows)
+
+
+def _all_classes(run: Run) -> list[str]:
+    """Of boxes and masks alike, so that a class has one colour in all figures and pictures."""
+    return [c["name"] for c in run.evaluation.truth["categories"]]
 
 
 def _unit_axes(fig, x: str, y: str):

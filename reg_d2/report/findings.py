@@ -46,7 +46,7 @@ def _of_one(run: Run) -> list[str]:
         result.append(f"Commonest confusion: {names[i]} taken for {names[j]}, {matrix[i, j]} times.")
     ece = values["calibration"]["ece"]
     if ece is not None:
-        result.append(f"Scores are off by {ece:.1f} percent points on average (expected calibration error).")
+        result.append(f"Scores are off by {ece:.1f} percentage points on average (expected calibration error).")
     return result
 
 

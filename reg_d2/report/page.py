@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import datetime
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import jinja2
+from markupsafe import Markup, escape
 
 from ..evaluation.ground_truth import mask_of
 from ..evaluation.results import replace_text
@@ -75,6 +77,7 @@ def render_report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["breakable"] = breakable
     return environment.get_template(TEMPLATE).render(
         title=title or " and ".join([run.name for run in runs][:3]) + f" on {dataset}",
         dataset=dataset,
@@ -88,6 +91,11 @@ def render_report(
         class_names=[c["name"] for c in runs[0].evaluation.truth["categories"]],
         versions=versions(),
     )
+
+
+def breakable(text: str) -> Markup:
+    """A name that a narrow column may break after "_", "." and "/"."""
+    return Markup(re.sub(r"([_./])", r"\1<wbr>", str(escape(text))))
 
 
 def _sections(runs: Sequence[Run], train_counts: Mapping[str, int] | None) -> list[Section]:
@@ -192,11 +200,11 @@ def _setup_blocks(runs: Sequence[Run], train_counts: Mapping[str, int] | None) -
         head = ["key", base, *(run.name for run in runs)]
         cells = [[Cell(value) for value in row] for row in rows]
         note = "Keys that no run has changed are left out."
-        blocks.append(Block("Configuration", tables=[Table("Difference from the base", head, cells, note)]))
+        blocks.append(Block("Configuration", tables=[Table("Difference from the base", head, cells, note, words=True)]))
     rows = [[Cell(run.name), Cell(run.source), Cell(number(len(run.evaluation.detections)))] for run in runs]
-    blocks.append(Block("Runs", tables=[Table("", ["run", "source", "detections"], rows)]))
+    blocks.append(Block("Runs", tables=[Table("", ["run", "source", "detections"], rows, words=True)]))
     rows = [[Cell(name), Cell(version)] for name, version in versions().items()]
-    blocks.append(Block("Versions", tables=[Table("", ["software", "version"], rows)]))
+    blocks.append(Block("Versions", tables=[Table("", ["software", "version"], rows, words=True)]))
     return blocks
 
 

@@ -83,12 +83,11 @@ class Illustrator:
     def _draw(self, image, entries: Sequence[Mapping], window, focus) -> str:
         x0, y0, x1, y1 = window
         objects = self._objects(entries, image.shape[:2], window)
-        crop = np.ascontiguousarray(image[y0:y1, x0:x1])
-        drawn = draw_instances(crop, names=self.names, width=WIDTH, **vars(objects))
+        crop = image[y0:y1, x0:x1].copy()
         if focus is not None:
-            scale = WIDTH / (x1 - x0)
-            corners = [round(float(v)) for v in (np.array(focus) - [x0, y0, x0, y0]) * scale]
-            _highlight(drawn, corners)
+            # Below boxes and labels, so that it hides none.
+            _highlight(crop, np.array(focus) - [x0, y0, x0, y0])
+        drawn = draw_instances(crop, names=self.names, width=WIDTH, **vars(objects))
         done, jpeg = cv2.imencode(".jpg", drawn[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
         if not done:
             raise OSError("a picture cannot be encoded as JPEG")
@@ -162,13 +161,14 @@ def crop_window(focus: tuple | None, width: int, height: int) -> tuple[int, int,
     return round(left), round(top), round(left + w), round(top + h)
 
 
-def _highlight(canvas: np.ndarray, corners: Sequence[int]) -> None:
+def _highlight(canvas: np.ndarray, box: np.ndarray) -> None:
+    """A yellow frame just outside of a box (XYXY), as far as the picture goes."""
     height, width = canvas.shape[:2]
-    x0, y0, x1, y1 = corners
-    first = (max(2, x0 - 4), max(2, y0 - 4))
-    last = (min(width - 3, x1 + 4), min(height - 3, y1 + 4))
-    cv2.rectangle(canvas, first, last, (20, 20, 20), 4, cv2.LINE_AA)
-    cv2.rectangle(canvas, first, last, FOCUS, 2, cv2.LINE_AA)
+    line = max(1, round(3 * width / WIDTH))
+    x0, y0, x1, y1 = (round(float(v)) for v in box + np.array([-2, -2, 2, 2]) * line)
+    first, last = (max(line, x0), max(line, y0)), (min(width - 1 - line, x1), min(height - 1 - line, y1))
+    cv2.rectangle(canvas, first, last, (20, 20, 20), 2 * line)
+    cv2.rectangle(canvas, first, last, FOCUS, line)
 
 
 def _by_image(entries) -> Mapping[int, list]:

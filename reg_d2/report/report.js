@@ -26,12 +26,10 @@
     stage.classList.toggle("single", !opener.classList.contains("item"));
     const text = opener.querySelector(".caption");
     caption.textContent = text ? text.textContent : panels[0].alt;
-    document.getElementById("previous").disabled = place === 0;
-    document.getElementById("next").disabled = place === group.length - 1;
   }
 
   function step(by) {
-    place = Math.min(Math.max(place + by, 0), group.length - 1);
+    place = (place + by + group.length) % group.length;
     show();
   }
 

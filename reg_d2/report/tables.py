@@ -23,13 +23,15 @@ class Cell(NamedTuple):
 
 
 class Table(NamedTuple):
-    """``rows`` of cells, the first a heading; ``rule``: index of the row before which a line is drawn."""
+    """``rows`` of cells, the first a heading; ``rule``: index of the row before which a line is drawn; ``words``:
+    cells are text, not numbers."""
 
     title: str
     head: list[str]
     rows: list[list[Cell]]
     note: str = ""
     rule: int | None = None
+    words: bool = False
 
 
 def number(value: float | int | None, digits: int = 2) -> str:
@@ -105,16 +107,16 @@ def class_differences(run: Run, base: Run, task: str) -> Table:
 def group_table(runs: Sequence[Run], task: str, key: str) -> Table:
     """Sizes, or head, middle and tail classes: rates and counts of each, run by run."""
     rows = []
-    for group, of_first in runs[0].results[task][key].items():
-        note = ", ".join(of_first["classes"]) if "classes" in of_first else ""
+    groups = runs[0].results[task][key]
+    for group in groups:
         for run in runs:
             values = run.results[task][key][group]
-            label = Cell(f"{SIZES.get(group, group)}" + (f", {run.name}" if len(runs) > 1 else ""), note)
+            label = Cell(SIZES.get(group, group), run.name if len(runs) > 1 else "")
             cells = [Cell(number(values[k])) for k in (*RATES.values(), "f1_mean_of_best", *COUNTS.values())]
             rows.append([label, *cells])
-            note = ""
+    note = "; ".join(f"{g}: {', '.join(v['classes'])}" for g, v in groups.items() if v.get("classes"))
     first = "size" if key == "by_size" else "classes"
-    return Table("", [first, *RATES, "mean best F1", *COUNTS], rows)
+    return Table("", [first, *RATES, "mean best F1", *COUNTS], rows, note)
 
 
 def class_size_table(run: Run, task: str) -> Table:
@@ -187,7 +189,7 @@ def _difference(values: Mapping) -> Cell:
     if values["difference"] is None:
         return Cell("n/a")
     mark = difference_mark(values)
-    note = f"{values['low']:+.1f} to {values['high']:+.1f}, p {values['p_value']:.3f}"
+    note = f"{values['low']:+.1f} to {values['high']:+.1f}\np {values['p_value']:.3f}"
     return Cell(f"{values['difference']:+.2f}", note, mark)
 
 

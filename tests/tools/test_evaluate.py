@@ -63,6 +63,7 @@ def test_two_result_files(data, tmp_path, capsys):
 def test_checkpoint_beside_a_peer(data, tmp_path):
     classes = ClassInfo(CLASSES, (9, 8, 7, 6, 5), tuple(0 if n in BOX_ONLY else 5 for n in CLASSES))
     options = [*map(str, TINY), "INPUT.MIN_SIZE_TEST", "64", "DATALOADER.NUM_WORKERS", "0"]
+    options += ["TEST.DETECTIONS_PER_IMAGE", "10"]
     cfg = load_config(ROOT / "configs/small-REG-R18-FPN.yaml", options)
     (tmp_path / "config.yaml").write_text(cfg.dump())
     set_classes(cfg, classes)
