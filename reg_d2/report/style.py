@@ -59,7 +59,7 @@ def figure(draw: Callable[[Figure], None], alt: str, caption: str = "", *, heigh
         draw(fig)
         # Once here and not again in savefig, which would draw everything a second time for it.
         fig.get_layout_engine().execute(fig)
-        fig.set_layout_engine("none")
+        fig.set_layout_engine(None)
         buffer = io.BytesIO()
         fig.savefig(buffer, format="svg", metadata={"Date": None})
     return Picture(data_uri(buffer.getvalue(), "image/svg+xml"), alt, caption)

@@ -6,8 +6,13 @@ import cv2
 import numpy as np
 import pycocotools.mask as mask_util
 
+from reg_d2.evaluation import match_detections
+from reg_d2.report import Run, analyse
+
 CLASSES = ("pavilion", "bus stop", "warning sign <b>&", "concrete_guardrail", "pole")
 BOX_ONLY = ("pole",)
+IMAGE = {"id": 1, "file_name": "1.jpg", "width": 200, "height": 100}
+CATEGORIES = [{"id": 1, "name": "sign"}, {"id": 2, "name": "pole"}]
 
 
 def make_data(folder, num_images=24, seed=0, size=(320, 240), classes=CLASSES):
@@ -79,3 +84,21 @@ def detections(truth, *, noise=0.06, missed=0.15, confused=0.08, false=0.6, seed
             box = [rng.uniform(0, width * 0.7), rng.uniform(0, height * 0.7), *rng.uniform(20, 90, 2)]
             add(image, int(rng.choice(ids)), box, rng.beta(2, 4), masks)
     return found
+
+
+def truth_of(*objects):
+    """Ground truth of one image: (category id, box) each."""
+    annotations = [
+        {"id": i, "image_id": 1, "category_id": c, "bbox": list(box), "area": box[2] * box[3], "iscrowd": 0}
+        for i, (c, box) in enumerate(objects, start=1)
+    ]
+    return {"images": [IMAGE], "annotations": annotations, "categories": CATEGORIES}
+
+
+def run_of(truth, *found):
+    """An analysed run at confidence 0.5 on one image: (category id, box, score) each."""
+    results = [{"image_id": 1, "category_id": c, "bbox": list(box), "score": score} for c, box, score in found]
+    run = Run("run", match_detections(truth, results, tasks=("bbox",)))
+    analyse([run], resamples=0)
+    run.results["bbox"]["confidence"] = 0.5
+    return run
