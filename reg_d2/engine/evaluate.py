@@ -107,7 +107,7 @@ def _report(cfg: CfgNode, name: str, evaluator, path: str) -> None:
             evaluation,
             source=cfg.MODEL.WEIGHTS or cfg.OUTPUT_DIR,
             config=cfg,
-            metrics_file=os.path.join(cfg.OUTPUT_DIR, "metrics.json"),
+            metrics_file=_metrics_file(cfg),
             results=dict(evaluator.results),
         )
         analyse([run], resamples=RESAMPLES, train_counts=counts)
@@ -116,6 +116,13 @@ def _report(cfg: CfgNode, name: str, evaluator, path: str) -> None:
         logger.info(f"Report: {path}")
     except Exception:
         logger.exception(f"{path} could not be written; the results are not affected")
+
+
+def _metrics_file(cfg: CfgNode) -> str | None:
+    """The training's curves: in its output folder, or beside the checkpoint that is evaluated elsewhere."""
+    folders = (cfg.OUTPUT_DIR, os.path.dirname(cfg.MODEL.WEIGHTS))
+    files = [os.path.join(folder, "metrics.json") for folder in folders]
+    return next((f for f in files if os.path.isfile(f)), None)
 
 
 def _run_name(cfg: CfgNode) -> str:

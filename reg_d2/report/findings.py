@@ -36,7 +36,7 @@ def _of_one(run: Run) -> list[str]:
     if values["confidence"] is not None:
         result.append(
             f"At confidence {values['confidence']:.2f} it misses {number(total['missed'])} of "
-            f"{number(total['num_gt'])} objects and reports {number(total['false_positives'])} that are not there."
+            f"{number(total['num_gt'])} objects and {number(total['false_positives'])} of its detections are wrong."
         )
     matrix = np.array(values["confusion"]["matrix"])[:-1, :-1]
     np.fill_diagonal(matrix, 0)
