@@ -36,6 +36,7 @@ demo: $(STAMP) ## make data, train, evaluate, draw; again: continue or, when fin
 		--weights $(DEMO_OUTPUT)/model_final.pth --output $(DEMO_OUTPUT)/predictions.jpg
 	@echo
 	@echo "metrics    $(DEMO_OUTPUT)/results.json"
+	@echo "report     $(DEMO_OUTPUT)/report.html"
 	@echo "pictures   $(DEMO_OUTPUT)/predictions.jpg"
 	@echo "weights    $(DEMO_OUTPUT)/model_final.pth"
 	@echo "log        $(DEMO_OUTPUT)/log.txt"

@@ -17,7 +17,7 @@ import torch
 from .. import compat
 from ..data.catalog import ROOT_VARIABLE, dataset_root, read_catalog
 
-PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "pillow", "pycocotools", "faster-coco-eval")
+PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "pillow", "pycocotools", "geoopt")
 DETECTRON2_DISTRIBUTIONS = ("detectron2", "pb1-detectron2")
 LEAST_SHARED_MEMORY = 1.0  # GiB, below which data workers die with "Bus error"
 LEAST_MEMORY = 4.0  # GiB that are free

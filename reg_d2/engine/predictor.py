@@ -18,6 +18,7 @@ from detectron2.structures import Instances
 from detectron2.utils.file_io import PathManager
 from PIL import Image
 
+from ..data.coco import ClassInfo
 from ..evaluation.evaluator import instances_to_coco
 from ..evaluation.results import replace_text
 from .setup import checkpoint_classes, fast_layout, get_classes, set_classes
@@ -47,22 +48,13 @@ class Predictor:
         weights = cfg.MODEL.WEIGHTS
         cfg = cfg.clone()
         cfg.defrost()
-        try:
-            classes = checkpoint_classes(weights)
-        except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-            raise ValueError(f"{weights} is not a checkpoint of tools/train_net.py: {_first_line(error)}") from None
-        if classes is None:
-            raise ValueError(
-                f"{weights} holds no class names: expected a checkpoint of tools/train_net.py (model_*.pth), not "
-                "backbone weights or another tool's file"
-            )
-        set_classes(cfg, classes)
+        set_classes(cfg, trained_classes(weights))
         # What is left out anyway needs no mask; the margin keeps a score equal to the threshold.
         cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = score_threshold - 1e-6
         cfg.freeze()
         self.cfg, self.classes, self.score_threshold = cfg, get_classes(cfg), score_threshold
         self._model = fast_layout(build_model(cfg).eval(), cfg)
-        _load_weights(self._model, weights)
+        load_weights(self._model, weights)
         self._resize = T.ResizeShortestEdge([cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MIN_SIZE_TEST], cfg.INPUT.MAX_SIZE_TEST)
 
     @torch.no_grad()
@@ -176,7 +168,21 @@ def write_json(path: str | os.PathLike, content: dict | Iterable) -> None:
     replace_text(path, json.dumps(content, allow_nan=False, ensure_ascii=False))
 
 
-def _load_weights(model: torch.nn.Module, path: str) -> None:
+def trained_classes(weights: str) -> ClassInfo:
+    """The classes of a checkpoint; ValueError for a file that is none, or holds no classes."""
+    try:
+        classes = checkpoint_classes(weights)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise ValueError(f"{weights} is not a checkpoint of tools/train_net.py: {_first_line(error)}") from None
+    if classes is None:
+        raise ValueError(
+            f"{weights} holds no class names: expected a checkpoint of tools/train_net.py (model_*.pth), not "
+            "backbone weights or another tool's file"
+        )
+    return classes
+
+
+def load_weights(model: torch.nn.Module, path: str) -> None:
     """Strictly: Detectron2's checkpointer only warns of weights that do not fit, and predicts with random ones."""
     with PathManager.open(path, "rb") as f:
         stored = torch.load(f, map_location="cpu", weights_only=True)

@@ -1,4 +1,4 @@
-"""The Detectron2 evaluator: collects predictions over all workers and hands them to ``evaluate_detections``."""
+"""The Detectron2 evaluator: collects predictions over all workers and has them matched and summarized."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from detectron2.structures import Instances
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 
-from .coco import evaluate_detections
+from .coco import Evaluation, match_detections, summarize
 
 logger = logging.getLogger(__name__)
 
@@ -64,8 +64,9 @@ class REGCOCOEvaluator(DatasetEvaluator):
     """COCO metrics with precision, recall and F1 (E15, E16) for Detectron2's ``inference_on_dataset``.
 
     ``evaluate`` returns what ``evaluate_detections`` does (nested, with None where there is no ground truth), on the
-    main process; ``{}`` on the others. It also stays in ``self.results``; ``detectron2_metrics(evaluator.results)``
-    is the flat form that Detectron2's own printing and hooks want.
+    main process; ``{}`` on the others. It also stays in ``self.results``, and the matches that it comes from in
+    ``self.evaluation`` (None before); ``detectron2_metrics(evaluator.results)`` is the flat form that Detectron2's own
+    printing and hooks want.
     """
 
     def __init__(
@@ -75,13 +76,15 @@ class REGCOCOEvaluator(DatasetEvaluator):
         *,
         tasks: Collection[str] | None = None,
         distributed: bool = True,
+        train_counts: Mapping[str, int] | None = None,
     ):
         """Look the dataset up; its metadata needs ``json_file``, may have ``mask_classes`` (names of the classes with
         masks) and ``thing_dataset_id_to_contiguous_id`` (absent: ids are contiguous).
 
-        ``output_dir``: where ``coco_instances_results.json`` goes; None: nowhere. ``tasks``: of "bbox", "segm"; None:
-        boxes, and masks where the data set has classes with masks and the model predicts masks. ``distributed``:
-        gather the predictions of all workers; False: each evaluates its own.
+        ``output_dir``: where ``coco_instances_results.json`` goes; None: nowhere. ``tasks``: of "bbox", "segm", or
+        neither, to write predictions only; None: boxes, and masks where the data set has classes with masks and the
+        model predicts masks. ``distributed``: gather the predictions of all workers; False: each evaluates its own.
+        ``train_counts``: as of ``evaluate_detections``.
         """
         metadata = MetadataCatalog.get(dataset_name)
         if not metadata.get("json_file"):
@@ -90,11 +93,13 @@ class REGCOCOEvaluator(DatasetEvaluator):
                 "through the catalogue (configs/datasets.yaml) or register_coco_instances"
             )
         self.results: dict[str, dict] = {}
+        self.evaluation: Evaluation | None = None
         self._json_file = PathManager.get_local_path(metadata.json_file)
         self._mask_classes = metadata.get("mask_classes")
         self._id_map = {v: k for k, v in metadata.get("thing_dataset_id_to_contiguous_id", {}).items()}
         self._id_map = self._id_map or dict(enumerate(range(len(metadata.thing_classes))))
         self._output_dir, self._tasks, self._distributed = output_dir, tasks, distributed
+        self._train_counts = train_counts
         self.reset()
 
     def reset(self) -> None:
@@ -125,8 +130,8 @@ class REGCOCOEvaluator(DatasetEvaluator):
             may_have_masks = self._mask_classes is None or len(self._mask_classes) > 0
             tasks = ("bbox", "segm") if saw_masks and may_have_masks else ("bbox",)
         logger.info("Evaluating %d predictions on %s: %s", len(predictions), self._json_file, ", ".join(tasks))
-        results = evaluate_detections(self._json_file, predictions, tasks=tasks, mask_classes=self._mask_classes)
-        self.results = OrderedDict(results)
+        self.evaluation = match_detections(self._json_file, predictions, tasks=tasks, mask_classes=self._mask_classes)
+        self.results = OrderedDict(summarize(self.evaluation, train_counts=self._train_counts))
         return self.results
 
     def _write_predictions(self, predictions: list[dict]) -> None:

@@ -56,6 +56,7 @@ def test_training_evaluates_and_a_second_run_evaluates_the_checkpoint_alike(work
     assert done.returncode == 0, done.stderr
     out = tmp_path / "out"
     results = json.loads((out / "results.json").read_text())
+    assert "Table 1" in (out / "report.html").read_text(encoding="utf-8")
     assert set(results) == {"bbox", "segm", "segm_boxes"}
     assert set(results["bbox"]["per_class"]) == {"sign", "pole"}
     assert set(results["segm"]["per_class"]) == {"sign"}, "masks are evaluated over the classes that have some"
