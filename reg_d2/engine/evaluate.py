@@ -17,7 +17,7 @@ from ..evaluation import REGCOCOEvaluator, class_table, detectron2_metrics, pape
 from ..evaluation.evaluator import PREDICTIONS_FILE
 from ..report import Run, analyse, write_report
 from .predictor import load_weights, trained_classes
-from .setup import get_classes, prepare_data
+from .setup import fast_layout, get_classes, prepare_data
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ def predict_checkpoint(cfg: CfgNode, names: Sequence[str], folder: str | os.Path
     trained_classes(cfg.MODEL.WEIGHTS)
     cfg.DATASETS.TEST = tuple(names)
     prepare_data(cfg, evaluate_only=True)
-    model = build_model(cfg).eval()
+    model = fast_layout(build_model(cfg).eval(), cfg)
     load_weights(model, cfg.MODEL.WEIGHTS)
     files = {}
     for name in names:
