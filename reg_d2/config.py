@@ -37,7 +37,7 @@ def _loss_node() -> CfgNode:
     """The keys that the box head's and the mask head's loss have in common."""
     node = CfgNode()
     node.LOSS = "reg"  # reg | cross_entropy (Detectron2's own loss; of this node only COSINE acts on it)
-    node.GAMMA = 1.0  # focusing parameter, >= 0 (E1)
+    node.GAMMA = 0.0  # focusing parameter, >= 0 (E1)
     node.NEGATIVE_WEIGHT = 1.0  # weight of negatives (sigmoid, mask pixels) or of background rows (softmax)
     node.CLASS_WEIGHT = CfgNode()
     # inverse_frequency | sqrt_inverse_frequency | effective_number | uniform | list (E10); from the training set's
@@ -49,8 +49,9 @@ def _loss_node() -> CfgNode:
     # the classes with masks only
     node.CLASS_WEIGHT.VALUES = []
     node.REFINEMENT = CfgNode()
-    node.REFINEMENT.ENABLED = True  # g of E4; False: g = 1
-    node.REFINEMENT.DIRECTION = "near"  # near | far | split (E4)
+    node.REFINEMENT.ENABLED = False  # g of E4; False: g = 1
+    # near | far | split (E4). near gives images without objects no weight at all: nothing is near.
+    node.REFINEMENT.DIRECTION = "split"
     node.REFINEMENT.BETA = 10.0  # sharpness, >= 0
     node.REFINEMENT.DELTA = 0.15  # distance at which g is 1/2, in image (boxes) or ROI (masks) diagonals
     node.REFINEMENT.RENORMALIZE = True  # g to mean 1 over the batch

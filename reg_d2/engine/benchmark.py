@@ -43,6 +43,7 @@ _COSINE = [_BOX + "COSINE.ENABLED", True]
 VARIANTS: dict[str, list] = {
     "cross-entropy": [_BOX + "LOSS", "cross_entropy", _MASK + "LOSS", "cross_entropy"],
     "REG": [],
+    "refinement (E4)": _both("REFINEMENT.ENABLED"),
     "uncertainty (E6, E7)": _both("UNCERTAINTY.ENABLED"),
     "free energy (E8)": _ENERGY,
     "primal-dual (E12)": _both("PRIMAL_DUAL.ENABLED"),

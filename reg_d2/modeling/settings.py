@@ -28,21 +28,20 @@ def loss_settings(node: CfgNode, task: str) -> LossSettings:
     if node.LOSS == "cross_entropy":
         return CROSS_ENTROPY
     try:
-        refinement = None
-        if node.REFINEMENT.ENABLED:
-            refinement = Refinement(
-                beta=node.REFINEMENT.BETA,
-                delta=node.REFINEMENT.DELTA,
-                direction=node.REFINEMENT.DIRECTION,
-                metric=node.REFINEMENT.get("METRIC", "center"),
-                renormalize=node.REFINEMENT.RENORMALIZE,
-                learned=node.REFINEMENT.LEARNED,
-            )
+        # Made, and so checked, whether it is on or not.
+        refinement = Refinement(
+            beta=node.REFINEMENT.BETA,
+            delta=node.REFINEMENT.DELTA,
+            direction=node.REFINEMENT.DIRECTION,
+            metric=node.REFINEMENT.get("METRIC", "center"),
+            renormalize=node.REFINEMENT.RENORMALIZE,
+            learned=node.REFINEMENT.LEARNED,
+        )
         return LossSettings(
             activation=node.get("ACTIVATION", "sigmoid"),  # mask pixels are binary
             gamma=node.GAMMA,
             negative_weight=node.NEGATIVE_WEIGHT,
-            refinement=refinement,
+            refinement=refinement if node.REFINEMENT.ENABLED else None,
             divisor=node.get("DIVISOR", "pixels"),
             uncertainty=_uncertainty(node.UNCERTAINTY) if node.UNCERTAINTY.ENABLED else None,
         )

@@ -146,11 +146,10 @@ def test_class_weights_come_from_each_task_s_own_counts():
 def test_every_refinement_changes_the_loss_and_stays_finite(direction, activation, metric):
     common = ["MODEL.REG.BOX.ACTIVATION", activation]
     inputs = batch([0, 1, 2], [])
-    plain = losses_of(tiny_model(*common, "MODEL.REG.BOX.REFINEMENT.ENABLED", False), inputs)
-    refined = losses_of(
-        tiny_model(*common, "MODEL.REG.BOX.REFINEMENT.DIRECTION", direction, "MODEL.REG.BOX.REFINEMENT.METRIC", metric),
-        inputs,
-    )
+    plain = losses_of(tiny_model(*common), inputs)
+    node = "MODEL.REG.BOX.REFINEMENT."
+    options = [node + "ENABLED", True, node + "DIRECTION", direction, node + "METRIC", metric]
+    refined = losses_of(tiny_model(*common, *options), inputs)
     assert torch.isfinite(refined["loss_cls"])
     assert refined["loss_cls"].item() != pytest.approx(plain["loss_cls"].item(), rel=1e-4)
     assert refined["loss_rpn_cls"].item() == plain["loss_rpn_cls"].item()
@@ -176,8 +175,8 @@ def test_a_wrong_value_is_named_with_the_valid_ones(key, value, message):
 
 def test_refinement_of_masks_changes_their_loss():
     inputs = batch([0, 2])
-    plain = losses_of(tiny_model("MODEL.REG.MASK.REFINEMENT.ENABLED", False), inputs)["loss_mask"]
-    refined = losses_of(tiny_model(), inputs)["loss_mask"]
+    plain = losses_of(tiny_model(), inputs)["loss_mask"]
+    refined = losses_of(tiny_model("MODEL.REG.MASK.REFINEMENT.ENABLED", True), inputs)["loss_mask"]
     assert refined.item() != pytest.approx(plain.item(), rel=1e-4)
 
 
