@@ -140,7 +140,7 @@ def test_config_difference():
     base, rows = config_difference({"a": tiny_config("MODEL.REG.BOX.GAMMA", 2.5), "b": None})
     assert base == "configs/Base-REG-RCNN-FPN.yaml"
     rows = {row[0]: row[1:] for row in rows}
-    assert rows["MODEL.REG.BOX.GAMMA"] == ["1.0", "2.5", ""]
+    assert rows["MODEL.REG.BOX.GAMMA"] == ["0.0", "2.5", ""]
     assert "MODEL.REG.MASK.GAMMA" not in rows and "MODEL.REG.CLASS_NAMES" not in rows
 
 

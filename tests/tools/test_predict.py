@@ -166,7 +166,7 @@ def test_wrong_arguments_end_in_one_line(run, tmp_path, capsys, what):
         weights = tmp_path / "foreign.pth"
         torch.save({"model": {}}, weights)
     elif what == "misfit":
-        extra = ["MODEL.ROI_MASK_HEAD.NUM_CONV", "3"]
+        extra = ["MODEL.ROI_MASK_HEAD.NUM_CONV", "2"]
     elif what == "score":
         extra = ["--score", "7"]
     elif what == "key":
