@@ -42,7 +42,8 @@ def crop(runs: np.ndarray, box: Sequence[float], height: int) -> np.ndarray:
     np.minimum(np.maximum(ends, 0, out=ends), w * height, out=ends)
     lengths = ends.copy()
     lengths[1:] -= ends[:-1]
-    return np.repeat(np.arange(len(runs)) & 1, lengths).astype(np.uint8).reshape(w, height)[:, y : y + h]
+    values = (np.arange(len(runs)) & 1).astype(np.uint8)
+    return np.repeat(values, lengths).reshape(w, height)[:, y : y + h]
 
 
 def _decode(texts: Sequence[bytes]) -> list[np.ndarray | None]:

@@ -74,7 +74,7 @@ def summarize_task(
         result["by_frequency"] = by_frequency(per_class, train_counts)
     if num_given is not None:
         result["confusion"] = confusion_matrix(matches, point["confidence"])
-        result["errors"] = error_types(matches)
+        result["errors"] = error_types(matches, point["confidence"])
         result["calibration"] = calibration(matches)
         if matches.task == "segm":
             result["boundary"] = boundary_quality(matches)

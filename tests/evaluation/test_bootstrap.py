@@ -76,13 +76,13 @@ def test_a_run_does_not_differ_from_itself():
 
 
 def test_a_better_run_is_told_from_a_worse_one():
-    truth, detections = scene(0, 60)
+    truth, detections = scene(0, 120)
     kept = [d for n, d in enumerate(detections) if n % 2]
     worse, better = match_detections(truth, kept), match_detections(truth, detections)
-    result = compare(worse, better, resamples=200)["bbox"]["recall"]
+    result = compare(worse, better, resamples=200)["bbox"]["AP50"]
     assert result["b"] - result["a"] == pytest.approx(result["difference"])
     assert 0 < result["low"] < result["difference"] < result["high"] and result["p_value"] < 0.02
-    mirrored = compare(better, worse, resamples=200)["bbox"]["recall"]
+    mirrored = compare(better, worse, resamples=200)["bbox"]["AP50"]
     assert mirrored["difference"] == -result["difference"] and mirrored["p_value"] == result["p_value"]
 
 
