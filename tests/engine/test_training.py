@@ -70,7 +70,7 @@ def test_training_evaluates_and_a_second_run_evaluates_the_checkpoint_alike(work
     assert weights["classes"]["mask_counts"] == [8, 0]
 
     # Without the training set: the classes come from the checkpoint.
-    options = ["DATASETS.TRAIN", "('no_such_set',)", "OUTPUT_DIR", tmp_path / "again"]
+    options = ["DATASETS.TRAIN", "('no_such_set',)", "OUTPUT_DIR", tmp_path / "again", "TEST.REPORT", False]
     again = run(workspace, "--eval-only", options=[*options, "MODEL.WEIGHTS", out / "model_final.pth"])
     assert again.returncode == 0, again.stderr
     assert json.loads((tmp_path / "again" / "results.json").read_text()) == results
