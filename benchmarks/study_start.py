@@ -21,7 +21,20 @@ import yaml
 from reg_d2.data.catalog import REPOSITORY
 
 CONFIG = REPOSITORY / "configs" / "studies" / "base" / "start.yaml"
-SCENES = "--train-images 1200 --val-images 200 --size 384x216 --scale 1.2 --difficulty 0.15 --seed 9".split()
+SCENES = [
+    "--train-images",
+    "1200",
+    "--val-images",
+    "200",
+    "--size",
+    "384x216",
+    "--scale",
+    "1.2",
+    "--difficulty",
+    "0.15",
+    "--seed",
+    "9",
+]
 # Of the checkpoint's tensors: what has nothing to do with classes.
 KEPT = ("backbone.", "proposal_generator.", "roi_heads.box_head.", "roi_heads.mask_head.")
 LEFT_OUT = "roi_heads.mask_head.predictor."
@@ -38,7 +51,9 @@ def main() -> None:
     line = [sys.executable, str(REPOSITORY / "tools" / "train_net.py"), "--config-file", str(CONFIG), "--resume"]
     subprocess.run([*line, *options], check=True)
     state = torch.load(args.folder / "model_final.pth", map_location="cpu", weights_only=True)["model"]
-    args.weights.write_bytes(pickle.dumps({"model": classless(state), "__author__": "reg_d2 benchmarks/study_start.py"}))
+    args.weights.write_bytes(
+        pickle.dumps({"model": classless(state), "__author__": "reg_d2 benchmarks/study_start.py"})
+    )
     print(f"{args.weights}: {args.weights.stat().st_size / 1e6:.1f} MB")
 
 

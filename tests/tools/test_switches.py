@@ -49,5 +49,5 @@ def test_the_page_holds_what_the_runs_wrote(tmp_path):
 
 
 def test_without_runs_it_says_what_to_run(tmp_path):
-    with pytest.raises(SystemExit, match="run tools/ablate.py first"):
+    with pytest.raises(SystemExit, match=r"run tools/ablate\.py first"):
         switches.folders(tmp_path, 0)
