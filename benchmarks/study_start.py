@@ -9,32 +9,18 @@ and what the two heads have below their predictors. A few minutes; a second call
 
 import argparse
 import json
-import os
 import pickle
 import subprocess
 import sys
 from pathlib import Path
 
 import torch
-import yaml
 
-from reg_d2.data.catalog import REPOSITORY
+from reg_d2.data.catalog import REPOSITORY, dataset_root
+from reg_d2.evaluation.results import replace_text
 
 CONFIG = REPOSITORY / "configs" / "studies" / "base" / "start.yaml"
-SCENES = [
-    "--train-images",
-    "1200",
-    "--val-images",
-    "200",
-    "--size",
-    "384x216",
-    "--scale",
-    "1.2",
-    "--difficulty",
-    "0.15",
-    "--seed",
-    "9",
-]
+SCENES = "--train-images 1200 --val-images 200 --size 384x216 --scale 1.2 --difficulty 0.15 --seed 9"
 # Of the checkpoint's tensors: what has nothing to do with classes.
 KEPT = ("backbone.", "proposal_generator.", "roi_heads.box_head.", "roi_heads.mask_head.")
 LEFT_OUT = "roi_heads.mask_head.predictor."
@@ -42,42 +28,31 @@ LEFT_OUT = "roi_heads.mask_head.predictor."
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="for the scenes and the training")
+    parser.add_argument("folder", type=Path, help="of the training")
     parser.add_argument("--weights", type=Path, default=CONFIG.with_suffix(".pkl"), help="the file that is written")
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="config keys")
     args = parser.parse_args()
-    catalog = make_scenes(args.folder.resolve())
-    options = ["DATASETS.CATALOG", str(catalog), "OUTPUT_DIR", str(args.folder), "TEST.REPORT", "False", *args.opts]
+    make_scenes(dataset_root() / "start")
+    options = ["OUTPUT_DIR", str(args.folder), "TEST.REPORT", "False", *args.opts]
     line = [sys.executable, str(REPOSITORY / "tools" / "train_net.py"), "--config-file", str(CONFIG), "--resume"]
     subprocess.run([*line, *options], check=True)
     state = torch.load(args.folder / "model_final.pth", map_location="cpu", weights_only=True)["model"]
-    args.weights.write_bytes(
-        pickle.dumps({"model": classless(state), "__author__": "reg_d2 benchmarks/study_start.py"})
-    )
+    content = {"model": classless(state), "__author__": "reg_d2 benchmarks/study_start.py"}
+    args.weights.write_bytes(pickle.dumps(content))
     print(f"{args.weights}: {args.weights.stat().st_size / 1e6:.1f} MB")
 
 
-def make_scenes(folder: Path) -> Path:
-    """Scenes whose objects are all of one class -> the catalogue that names them."""
-    catalog = folder / "catalog.yaml"
-    if catalog.exists():
-        return catalog
-    tool = str(REPOSITORY / "tools" / "make_highway.py")
-    subprocess.run([sys.executable, tool, "--output", str(folder / "scenes"), *SCENES], check=True)
-    entries = {}
-    for split in ("train", "val"):
-        file = folder / "scenes" / f"instances_{split}.json"
+def make_scenes(folder: Path) -> None:
+    """The scenes of the catalogue's start_train and start_val, all of whose objects are of one class."""
+    if not (folder / "instances_val.json").exists():
+        tool = str(REPOSITORY / "tools" / "make_highway.py")
+        subprocess.run([sys.executable, tool, "--output", str(folder), *SCENES.split()], check=True)
+    for file in folder.glob("instances_*.json"):
         content = json.loads(file.read_text())
         content["categories"] = [{"id": 1, "name": "object"}]
         for annotation in content["annotations"]:
             annotation["category_id"] = 1
-        file.write_text(json.dumps(content))
-        entries[f"start_{split}"] = {"json": str(file), "images": str(folder / "scenes" / split)}
-    # Last, and in one step: it says that the scenes are whole.
-    part = catalog.with_suffix(".part")
-    part.write_text(yaml.safe_dump(entries))
-    os.replace(part, catalog)
-    return catalog
+        replace_text(file, json.dumps(content))
 
 
 def classless(state: dict[str, torch.Tensor]) -> dict:

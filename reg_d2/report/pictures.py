@@ -32,10 +32,11 @@ FOCUS = (255, 214, 0)
 
 @dataclass(frozen=True)
 class Panel:
-    """One picture of an item."""
+    """One picture of an item: data URI, and (width, height) in pixels, which the page reserves before it decodes it."""
 
     title: str
     source: str
+    size: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class Illustrator:
         titles = ["ground truth"] + ["prediction" if len(self.runs) == 1 else run.name for run in self.runs]
         sources = [self.objects[item.image_id]] + [found[item.image_id] for found in self.found]
         return [
-            Panel(title, self._draw(image, entries, window, item.focus))
+            self._draw(title, image, entries, window, item.focus)
             for title, entries in zip(titles, sources, strict=True)
         ]
 
@@ -80,7 +81,7 @@ class Illustrator:
         # The file may have been shrunk since it was annotated; the boxes are of the annotated size.
         return image if size == image.shape[1::-1] else cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
-    def _draw(self, image, entries: Sequence[Mapping], window, focus) -> str:
+    def _draw(self, title: str, image, entries: Sequence[Mapping], window, focus) -> Panel:
         x0, y0, x1, y1 = window
         objects = self._objects(entries, image.shape[:2], window)
         crop = image[y0:y1, x0:x1].copy()
@@ -91,7 +92,7 @@ class Illustrator:
         done, jpeg = cv2.imencode(".jpg", drawn[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
         if not done:
             raise OSError("a picture cannot be encoded as JPEG")
-        return data_uri(jpeg.tobytes(), "image/jpeg")
+        return Panel(title, data_uri(jpeg.tobytes(), "image/jpeg"), drawn.shape[1::-1])
 
     def _objects(self, entries: Sequence[Mapping], size: tuple[int, int], window) -> Objects:
         """Those in the window, in its coordinates."""
