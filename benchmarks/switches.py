@@ -58,8 +58,11 @@ def write(datasets: dict[str, Runs], seed: int, folder: Path) -> None:
             for ax, (dataset, runs) in zip(axes, datasets.items(), strict=True):
                 draw(ax, runs)
                 ax.set(title=dataset, xlabel="step")
+            # Below the axes: every corner of them may hold a curve.
+            handles, labels = axes[0].get_legend_handles_labels()
+            fig.legend(handles, labels, loc="outside lower center", ncols=len(labels))
             fig.savefig(folder / "images" / f"{name}.png", dpi=110)
-        parts += [f"## {title}", draw.__doc__, f"![{title}](images/{name}.png)"]
+        parts += [f"## {title}", " ".join(draw.__doc__.split()), f"![{title}](images/{name}.png)"]
         if draw is spread:
             parts.append(spread_table(datasets))
     (folder / "switches.md").write_text("\n\n".join(parts) + "\n")
@@ -86,7 +89,6 @@ def sigma(ax, runs: Runs) -> None:
                 ax.plot(x, y, color=RUN_COLORS[i], linestyle=DASHES[1 - j], label=f"{head}, {name}")
     ax.set(ylabel="mean sigma")
     ax.set_ylim(bottom=0)
-    ax.legend()
 
 
 def ratios(run: Path | None, head: str) -> tuple[np.ndarray, np.ndarray]:
@@ -106,7 +108,6 @@ def spread(ax, runs: Runs) -> None:
             ax.plot(x, y, color=RUN_COLORS[i], linestyle=DASHES[1 - j], label=f"{head}, {name}")
     ax.set(ylabel="spread of class losses")
     ax.set_ylim(bottom=0)
-    ax.legend()
 
 
 def spread_table(datasets: dict[str, Runs]) -> str:
@@ -120,18 +121,18 @@ def spread_table(datasets: dict[str, Runs]) -> str:
 
 
 def paths(ax, runs: Runs) -> None:
-    """Learned beta and delta of each class over their start (`proximal`: l1 pulls them there); the dotted line is the
-    mean of g before it is divided by its mean, over its first value: it does not run to 0."""
+    """Learned beta and delta of each class over their start (`proximal`: l1 pulls them there), and the mean of g before
+    it is divided by its mean, over its first value."""
     for i, key in enumerate(("beta", "delta")):
         for head, style in (("box", DASHES[0]), ("mask", DASHES[1])):
             for j, (x, y) in enumerate(series(runs.get("proximal"), f"reg/{head}_{key}/").values()):
                 start = {"beta": 10.0, "delta": 0.15}[key]
                 label = f"{head} {key}" if j == 0 else None
                 ax.plot(x, y / start, color=RUN_COLORS[i], linestyle=style, linewidth=1, alpha=0.8, label=label)
-    for x, y in series(runs.get("proximal"), "reg/box_g_mean").values():
-        ax.plot(x, y / y[0], color=GREY, linestyle=":", label="box mean of g")
+    for head, style in (("box", ":"), ("mask", "-.")):
+        for x, y in series(runs.get("proximal"), f"reg/{head}_g_mean").values():
+            ax.plot(x, y / y[0], color=GREY, linestyle=style, label=f"{head} mean of g")
     ax.set(ylabel="value over its start")
-    ax.legend(ncols=2)
 
 
 FIGURES = (

@@ -146,20 +146,19 @@ def _label(comparison: Comparison, row: str) -> str:
 
 
 def _interval(value: Estimate, metric: Metric) -> str:
-    """``32.4 ± 1.2``; a single seed gives ``32.4 ± n/a``."""
-    if value.mean is None:
-        return NONE
-    half = None if value.high is None else value.high - value.mean
-    return f"{_number(value.mean, metric)} ± {_number(half, metric)}"
+    """``32.4 ± 1.2``; a single seed gives ``32.4``."""
+    if value.high is None:
+        return _number(value.mean, metric)
+    return f"{_number(value.mean, metric)} ± {_number(value.high - value.mean, metric)}"
 
 
 def _difference(value: Estimate, p_value: float | None, metric: Metric) -> str:
-    """``+1.3 [-0.2, +2.8] p 0.08``"""
+    """``+1.3 [-0.2, +2.8] p 0.08``; a single seed gives ``+1.3``."""
     if value.mean is None:
         return NONE
     number = f"{value.mean:+.{metric.decimals}f}"
     if value.low is None:
-        return f"{number} [{NONE}]"
+        return number
     text = f"{number} [{value.low:+.{metric.decimals}f}, {value.high:+.{metric.decimals}f}]"
     text += " p < 0.001" if p_value < 0.001 else f" p {p_value:.3f}"
     return f"**{text}**" if significant(p_value) else text

@@ -3,7 +3,7 @@
 Importing such a package registers its parts (losses, heads); its ``add_config(cfg)``, if there is one, adds its keys.
 """
 
-import importlib
+import importlib.machinery
 import importlib.util
 import os
 import sys
@@ -42,9 +42,8 @@ def import_project(name: str) -> ModuleType:
         ValueError: there is neither.
     """
     folder = REPOSITORY / "projects"
-    file = folder / name / "__init__.py"
-    if name.isidentifier() and file.is_file():
-        return _load(f"projects.{name}", file)
+    if name.isidentifier() and (folder / name / "__init__.py").is_file():
+        return _import_own(name)
     try:
         found = importlib.util.find_spec(name)
     except ModuleNotFoundError:
@@ -58,15 +57,11 @@ def import_project(name: str) -> ModuleType:
     return importlib.import_module(name)
 
 
-def _load(name: str, file: os.PathLike) -> ModuleType:
-    """A package from its file: the repository's root is on no import path, and stays off it."""
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, file)
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
+def _import_own(package: str) -> ModuleType:
+    """``projects.<package>``: ``projects`` is no package that is installed, so it is entered as one of this folder."""
+    name = "projects"
+    if name not in sys.modules:
+        spec = importlib.machinery.ModuleSpec(name, None, is_package=True)
+        spec.submodule_search_locations = [str(REPOSITORY / name)]
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+    return importlib.import_module(f"{name}.{package}")

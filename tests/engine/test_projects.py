@@ -1,5 +1,6 @@
 """Projects that a config names: found, imported before the rest is read, and refused with a way out."""
 
+import subprocess
 import sys
 
 import pytest
@@ -43,6 +44,13 @@ def test_a_module_of_one_s_own_adds_keys_and_losses(outside, tmp_path):
 def test_a_project_of_the_repository_is_imported_once():
     project = import_project("longtail_losses")
     assert project.__name__ == "projects.longtail_losses" and import_project("longtail_losses") is project
+
+
+def test_a_project_is_imported_where_the_repository_is_on_no_path(tmp_path):
+    # As in tools: pytest has the repository's root on sys.path, they have not.
+    code = "from reg_d2.engine.projects import import_project; print(import_project('longtail_losses').seesaw.__name__)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout.strip() == "projects.longtail_losses.seesaw", done.stderr
 
 
 @pytest.mark.parametrize(
