@@ -16,7 +16,7 @@ from tabulate import tabulate
 from reg_d2.ablation.runs import all_runs
 from reg_d2.ablation.study import load_study
 from reg_d2.data.catalog import REPOSITORY
-from reg_d2.report.style import DASHES, GREY, RC, RUN_COLORS
+from reg_d2.report.style import DASHES, GREY, RC, RUN_COLORS, legend_below
 
 STUDY = REPOSITORY / "configs" / "studies" / "switches.yaml"
 # Row -> the folder of its run on one data set.
@@ -58,9 +58,7 @@ def write(datasets: dict[str, Runs], seed: int, folder: Path) -> None:
             for ax, (dataset, runs) in zip(axes, datasets.items(), strict=True):
                 draw(ax, runs)
                 ax.set(title=dataset, xlabel="step")
-            # Below the axes: every corner of them may hold a curve.
-            handles, labels = axes[0].get_legend_handles_labels()
-            fig.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+            legend_below(fig, axes[0], columns=6)
             fig.savefig(folder / "images" / f"{name}.png", dpi=110)
         parts += [f"## {title}", " ".join(draw.__doc__.split()), f"![{title}](images/{name}.png)"]
         if draw is spread:

@@ -15,10 +15,10 @@ from pathlib import Path
 from tabulate import tabulate
 
 from reg_d2.data.analysis import analyse, gather
-from reg_d2.data.analysis_page import page
 from reg_d2.data.catalog import resolve
 from reg_d2.data.checks import check_file
 from reg_d2.engine import readable_errors
+from reg_d2.report.data_analysis import page
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from reg_d2.data.analysis import analyse, background_distance, gather, suggestions
-from reg_d2.data.analysis_page import page
 from reg_d2.data.checks import check_content
 from reg_d2.losses.class_balance import class_weights
+from reg_d2.report.data_analysis import page
 
 from ..tools.loading import load_tool
 
@@ -115,7 +115,7 @@ def test_the_tool_writes_both_files(tmp_path, capsys):
     assert load_tool("analyze_dataset").main(arguments) == 0
     assert "imbalance ratio rho: boxes 4.0, masks 3.0" in capsys.readouterr().out
     text = (tmp_path / "out" / "analysis.html").read_text()
-    assert text.count("data:image/png;base64,") == 6 and "http" not in text
+    assert text.count("data:image/svg+xml;base64,") == 6 and "http" not in text
     assert json.loads((tmp_path / "out" / "analysis.json").read_text())["objects"] == 6
 
 
