@@ -109,7 +109,8 @@ def _add_solver_keys(cfg: CfgNode) -> None:
     # After each step of the optimiser, the proximal operator of a penalty at the parameter's own learning rate (E14).
     cfg.SOLVER.PROXIMAL = CfgNode()
     # Learned beta_c, delta_c (REFINEMENT.LEARNED): l1 distance to their start, beta >= 0 and delta in [0, 1] kept.
-    cfg.SOLVER.PROXIMAL.REFINEMENT_L1 = 0.001
+    # With 0.001, delta runs to the ends of its box, where g weighs what is easy: 16 mask AP in place of 35 on highway.
+    cfg.SOLVER.PROXIMAL.REFINEMENT_L1 = 0.1
     cfg.SOLVER.PROXIMAL.REFINEMENT_LR_FACTOR = 10.0  # their learning rate over SOLVER.BASE_LR
     # Penalties on any other parameters whose full name matches one of these regular expressions.
     cfg.SOLVER.PROXIMAL.PARAMETERS = []

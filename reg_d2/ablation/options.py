@@ -25,6 +25,10 @@ IGNORED = {
     "MODEL.REG.BOX_COUNTS",
     "MODEL.REG.MASK_COUNTS",
 }
+# Keys by their beginning that play no part unless one of these switches is on.
+IDLE_UNLESS = {
+    "SOLVER.PROXIMAL.REFINEMENT_": ("MODEL.REG.BOX.REFINEMENT.LEARNED", "MODEL.REG.MASK.REFINEMENT.LEARNED"),
+}
 BOTH_HEADS = "MODEL.REG.*."
 HASH_LENGTH = 12
 
@@ -64,11 +68,16 @@ def changed_keys(stored: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str,
     """Key -> (value stored, value now) of what differs between two of ``deciding``.
 
     A key that reg_d2 has gained since counts as having had its default then: a new switch, which is off, makes no
-    result obsolete.
+    result obsolete. Nor does a key that plays no part in both (``IDLE_UNLESS``).
     """
     standard = {**_flat(_reg_defaults()), **_detectron2_defaults()}
     pairs = {k: (stored.get(k, standard.get(k)), now.get(k, standard.get(k))) for k in sorted({*stored, *now})}
-    return {k: pair for k, pair in pairs.items() if pair[0] != pair[1]}
+    idle = tuple(
+        start
+        for start, switches in IDLE_UNLESS.items()
+        if not any(config.get(key, standard.get(key)) for config in (stored, now) for key in switches)
+    )
+    return {k: pair for k, pair in pairs.items() if pair[0] != pair[1] and not k.startswith(idle)}
 
 
 def _leaves(settings: Mapping[str, Any], prefix: str = ""):
