@@ -85,6 +85,18 @@ def test_what_decides_a_run_is_its_config_and_neither_its_place_nor_a_switch_tha
     assert changed_keys({**config, "MODEL.GONE": 1}, config) == {"MODEL.GONE": (1, None)}
 
 
+def test_a_key_that_plays_no_part_makes_no_result_obsolete():
+    file, penalty = REPOSITORY / "configs/demo.yaml", "SOLVER.PROXIMAL.REFINEMENT_L1"
+    plain, weaker = (deciding(load_config(file, [penalty, v])) for v in ("0.1", "0.001"))
+    assert changed_keys(weaker, plain) == {}, "nothing is learned that it would pull"
+    learned = {**plain, "MODEL.REG.MASK.REFINEMENT.LEARNED": True}
+    assert changed_keys({**learned, penalty: 0.001}, learned) == {penalty: (0.001, 0.1)}
+    assert changed_keys(weaker, learned) == {
+        "MODEL.REG.MASK.REFINEMENT.LEARNED": (False, True),
+        penalty: (0.001, 0.1),
+    }
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
