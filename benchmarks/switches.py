@@ -13,7 +13,6 @@ import numpy as np
 from matplotlib.figure import Figure
 from tabulate import tabulate
 
-from reg_d2.ablation.options import config_hash
 from reg_d2.ablation.results import read_result
 from reg_d2.ablation.runs import all_runs
 from reg_d2.ablation.study import load_study
@@ -52,10 +51,11 @@ def folders(output: Path, results: Path, seed: int) -> dict[str, Runs]:
         if run.seed != seed or run.row not in ROWS:
             continue
         stored = read_result(run.result)
-        name = f"{run.row}-seed{seed}-{config_hash(run.config if stored is None else stored['config'])}"
-        wanted[run.dataset, run.row] = run.folder.with_name(name)
+        path = run.folder
         if stored is not None:
-            found.setdefault(run.dataset, {})[run.row] = wanted[run.dataset, run.row]
+            path = path.with_name(f"{run.row}-seed{seed}-{stored['config_hash']}")
+            found.setdefault(run.dataset, {})[run.row] = path
+        wanted[run.dataset, run.row] = path
     missing = [x for x in wanted.items() if x[0][0] in found and not (x[1] / "metrics.json").is_file()]
     if not found or missing:
         what = "\n".join(f"  {dataset}, {row}: no {path / 'metrics.json'}" for (dataset, row), path in missing)
