@@ -16,7 +16,7 @@ from .options import changed_keys
 from .page import write_tables
 from .process import Child, StopRequest, environment, stop_requests, wait_for
 from .progress import StudyView, failure_text, study_table
-from .results import read_result
+from .results import find_equal, read_result, store
 from .runner import ELSEWHERE_SECONDS
 from .runs import Run, all_runs, select, state_of
 from .slurm import SlurmRunner
@@ -108,12 +108,14 @@ class StudyCommand:
         self._report_changed(self.chosen)
         with stop_requests() as stop:
             good = self._make_data(stop)
+            data = {name: fingerprints(self.study.datasets[name]) for name in good}
             todo = [run for run in self.chosen if run.dataset in good and state_of(run) not in FINISHED]
+            todo = self._without_equals(todo, data, again=rerun)
             settings = Settings(
                 workers=workers,
                 jobs=jobs or (1 if slurm is None else max(1, len(todo))),
                 keep=keep,
-                data={name: fingerprints(self.study.datasets[name]) for name in good},
+                data=data,
                 sources={run.source.row for run in self.runs if run.source is not None},
             )
             with StudyView(self.chosen, self.console) as view:
@@ -140,6 +142,25 @@ class StudyCommand:
         for run in self.chosen:
             if run.row in rerun or (rerun_changed and state_of(run) == "changed"):
                 forget(run)
+
+    def _without_equals(
+        self, runs: Sequence[Run], data: Mapping[str, Mapping[str, str]], again: Sequence[str]
+    ) -> list[Run]:
+        """The runs but for those that another study, or another row, has done already: their results are copied.
+
+        One whose checkpoint is to be evaluated is not copied, nor is a row that was asked for again: numbers bring no
+        checkpoint, and who asks for a training wants one.
+        """
+        needed = {run.source for run in runs if run.source is not None}
+        left = []
+        for run in runs:
+            wanted = run in needed or run.row in again
+            if wanted or (equal := find_equal(self.results, run, data[run.dataset])) is None:
+                left.append(run)
+                continue
+            store(run.result, equal[1])
+            self._say(f"{run.name} is the same run as {equal[0]}: its numbers are taken")
+        return left
 
     def _make_data(self, stop: StopRequest) -> list[str]:
         """The data sets whose data are there; runs of the others are recorded as failed."""

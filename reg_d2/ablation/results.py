@@ -14,7 +14,7 @@ import numpy as np
 
 from ..evaluation import save_results
 from ..report.provenance import git_commit
-from .options import config_hash
+from .options import changed_keys, config_hash
 
 TASKS = ("bbox", "segm", "segm_boxes")
 NUMBERS = ("AP", "AP50", "AP75", "precision", "recall", "f1")
@@ -71,6 +71,26 @@ def collect(run, *, side_by_side: int, data: Mapping[str, str]) -> dict[str, Any
         "config_hash": config_hash(run.config),
         "config": dict(run.config),
     }
+
+
+def find_equal(results: str | os.PathLike, run, data: Mapping[str, str]) -> tuple[Path, dict[str, Any]] | None:
+    """A stored result of any study with a run's config and data: the file, and its content under the run's name.
+
+    Studies have rows in common; such a row need not be trained once for each. ``copied_from`` of the content says
+    where its numbers were made.
+
+    Args:
+        results: folder of all studies' results.
+        run: a ``runs.Run`` without a result.
+        data: fingerprints of its data; without them nothing is equal.
+    """
+    for path in sorted(Path(results).glob(f"*/*/*-seed{run.seed}.json")):
+        result = read_result(path)
+        if data and result["data"] == dict(data) and not changed_keys(result["config"], run.config):
+            origin = result.get("copied_from", path.relative_to(results).with_suffix("").as_posix())
+            place = {"study": run.study, "dataset": run.dataset, "row": run.row, "seed": run.seed}
+            return path, {**result, **place, "copied_from": origin}
+    return None
 
 
 def store(path: str | os.PathLike, result: Mapping) -> None:

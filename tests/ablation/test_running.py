@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from reg_d2.ablation import command as command_module
 from reg_d2.ablation import local
 from reg_d2.ablation.local import least_used, share_of_cores
 from reg_d2.ablation.locks import RunLock, is_locked
@@ -101,6 +102,40 @@ def test_a_failed_run_is_recorded_and_the_others_go_on(workshop, capsys):
     assert len(workshop.steps("broken0")) == 4, "it is tried again, once each time"
 
 
+def test_a_run_that_another_study_has_done_is_not_done_again(workshop, capsys):
+    workshop.write(seeds=[0])
+    assert workshop.main() == 0
+    origin = json.loads(workshop.runs()["plain0"].result.read_text())
+    workshop.file = workshop.file.with_name("second.yaml")
+    workshop.content["rows"] = {
+        "the_same": {"set": {"SOLVER.BASE_LR": 0.2}},
+        "evaluated": {"set": {"SOLVER.BASE_LR": 0.3}},
+        "other": {"set": {"SOLVER.BASE_LR": 0.25}},
+        "halved": {"evaluate_of": "evaluated", "set": {"MODEL.ROI_HEADS.NMS_THRESH_TEST": 0.3}},
+    }
+    workshop.write(base_row="the_same")
+    capsys.readouterr()
+    assert workshop.main() == 0
+    assert "roads/the_same-seed0 is the same run as" in capsys.readouterr().out
+    copy = json.loads(workshop.runs()["the_same0"].result.read_text())
+    assert copy == {**origin, "study": "second", "row": "the_same", "copied_from": "trial/roads/plain-seed0"}
+    assert not workshop.steps("the_same0")
+    assert len(workshop.steps("other0")) == 25, "another config is trained"
+    assert len(workshop.steps("evaluated0")) == 25, "numbers alone bring no checkpoint to evaluate"
+    assert workshop.main("--rerun", "the_same") == 0
+    assert len(workshop.steps("the_same0")) == 25, "asked for again, it is trained"
+
+
+def test_a_run_on_other_data_is_not_the_same_run(workshop, monkeypatch):
+    workshop.write(seeds=[0])
+    assert workshop.main("--rows", "plain") == 0
+    workshop.file = workshop.file.with_name("second.yaml")
+    workshop.write()
+    monkeypatch.setattr(command_module, "fingerprints", lambda dataset: {"roads_train": "ba9876543210"})
+    assert workshop.main("--rows", "plain") == 0
+    assert len(workshop.steps("plain0")) == 25
+
+
 def test_results_of_another_config_are_reported_and_not_used(workshop, capsys):
     workshop.write(seeds=[0, 1])
     workshop.main()
@@ -120,20 +155,24 @@ def test_results_of_another_config_are_reported_and_not_used(workshop, capsys):
 
 
 def test_kills_at_any_moment_lose_nothing_but_the_last_steps(workshop):
-    """SIGKILL of the tool and of all that it started, again and again, until it comes through."""
-    workshop.write(seeds=[0], set={"SOLVER": {"MAX_ITER": 60, "WARMUP_ITERS": 8}})
+    """SIGKILL of the tool and of all that it started, again and again: at its start, and after so many more steps."""
+    workshop.write(seeds=[0], set={"SOLVER": {"MAX_ITER": 60, "WARMUP_ITERS": 20}})
+
+    def done():
+        return len(workshop.steps("plain0")) + len(workshop.steps("better0"))
+
     kills = 0
-    for delay in (0.3, 0.45, 0.6, 0.2, 0.75, 0.5):
+    for more in (0, 7, 12, 1, 16, 9):
+        goal = done() + more
         process = workshop.fork("--jobs", 2)
-        process.join(delay)
-        if process.exitcode is not None:
-            break
+        process.join(0.2)
+        wait_until(lambda goal=goal: done() >= goal)
         started = [int(pid) for pid in os.listdir("/proc") if pid.isdigit() and is_child(int(pid), process.pid)]
+        assert process.is_alive(), "the kill came too late to mean anything"
         for pid in (process.pid, *started):
             os.kill(pid, signal.SIGKILL)
         process.join()
         kills += 1
-    assert kills >= 3, "the kills came too late to mean anything"
     assert workshop.main("--jobs", 2) == 0
     for name in ("plain0", "better0"):
         steps = [step for _, step in workshop.steps(name)]
