@@ -141,21 +141,35 @@ def _notes(comparison: Comparison) -> list[str]:
     if absent := [row for row in comparison.study.rows if row not in comparison.rows]:
         notes.append(f"no results yet: {', '.join(absent)}")
     results = [result for seeds in comparison.rows.values() for result in seeds.values()]
+    if copied := sorted({r["copied_from"].split("/")[0] for r in results if "copied_from" in r}):
+        count = sum("copied_from" in r for r in results)
+        notes.append(f"{count} results are those of equal runs of {', '.join(copied)}")
     if len({tuple(sorted(r.get("data", {}).items())) for r in results}) > 1:
         notes.append("the results come from different versions of the data: compare their data fingerprints")
     return notes
 
 
-def machines(comparison: Comparison) -> dict[str, int]:
-    """Where the results were made -> how many: device, torch, and how many runs shared it."""
-    counts: dict[str, int] = {}
+@dataclass
+class Share:
+    """What one machine did of a study: results, and seconds of training, without those of copied results."""
+
+    results: int = 0
+    seconds: float = 0.0
+
+
+def machines(comparison: Comparison) -> dict[str, Share]:
+    """Where the results were made (device, torch, and how many runs shared it) -> how many, in how long."""
+    shares: dict[str, Share] = {}
     for seeds in comparison.rows.values():
         for result in seeds.values():
             hardware = result.get("hardware", {})
             device = hardware.get("device")
-            if device is not None:
-                text = f"{device}, torch {result.get('versions', {}).get('torch', '?')}"
-                shared = hardware.get("side_by_side", 1)
-                text += f", {shared} runs side by side" if shared > 1 else ""
-                counts[text] = counts.get(text, 0) + 1
-    return counts
+            if device is None:
+                continue
+            text = f"{device}, torch {result.get('versions', {}).get('torch', '?')}"
+            together = hardware.get("side_by_side", 1)
+            share = shares.setdefault(text + (f", {together} runs side by side" if together > 1 else ""), Share())
+            share.results += 1
+            if "copied_from" not in result:
+                share.seconds += result.get("cost", {}).get("seconds") or 0.0
+    return shares

@@ -46,7 +46,10 @@ def markdown(comparison: Comparison, *, heading: str = "##", figure: str | None 
         if figure is not None:
             parts.append(f"![{study.name} on {comparison.dataset}: dots with intervals]({figure})")
         parts += _difference_tables(comparison)
-    notes = [f"{count} results from {machine}" for machine, count in machines(comparison).items()]
+    notes = [
+        f"{share.results} results from {machine}{_duration(share.seconds)}"
+        for machine, share in machines(comparison).items()
+    ]
     parts.append("\n".join(f"- {note}" for note in [*notes, *comparison.notes]))
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -166,6 +169,13 @@ def _difference(value: Estimate, p_value: float | None, metric: Metric) -> str:
 
 def _number(value: float | None, metric: Metric) -> str:
     return NONE if value is None else f"{value:.{metric.decimals}f}"
+
+
+def _duration(seconds: float) -> str:
+    """``: 12 min of training``, ``: 3.2 h of training``: the runs' own time, side by side or not."""
+    if not seconds:
+        return ""
+    return f": {seconds / 60:.0f} min of training" if seconds < 2 * 3600 else f": {seconds / 3600:.1f} h of training"
 
 
 def _plain(value) -> str | int | None:

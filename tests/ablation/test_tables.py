@@ -79,9 +79,20 @@ def test_the_markdown_says_the_same(filled):
     assert re.search(r"\| the best +\| +plain +\| +\*?\*?\+5.2 \[", text)
     assert "**Step by step**" in text and re.search(r"\| the best +\| +better +\|", text)
     assert "box AP 1.0, mask AP 1.0" in text, "each row's deviation over seeds is close to 1"
-    assert "- 9 results from an abacus, torch 2.0, 3 runs side by side" in text
+    assert "- 9 results from an abacus, torch 2.0, 3 runs side by side: 30 min of training" in text
     assert "0.250 ± 0.000" in text and "900 ± 0" in text
     assert "(roads.svg)" in text
+
+
+def test_numbers_of_another_study_are_named_and_their_time_is_not_counted_again(filled):
+    for run in filled.runs().values():
+        if run.row == "plain":
+            content = json.loads(run.result.read_text()) | {"copied_from": "earlier/roads/plain-seed0"}
+            run.result.write_text(json.dumps(content))
+    filled.main("--tables-only")
+    text = (filled.results / "trial/table.md").read_text()
+    assert "- 9 results from an abacus, torch 2.0, 3 runs side by side: 20 min of training" in text
+    assert "- 3 results are those of equal runs of earlier" in text
 
 
 def test_pooled_deviation_by_hand(filled):
