@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
 from detectron2.config import CfgNode, get_cfg
 
 from ..config import add_reg_config
+from ..losses import LOSSES
 
 # What does not change a run's numbers, or is filled in from the data.
 IGNORED = {
@@ -25,9 +26,13 @@ IGNORED = {
     "MODEL.REG.BOX_COUNTS",
     "MODEL.REG.MASK_COUNTS",
 }
-# Keys by their beginning that play no part unless one of these switches is on.
-IDLE_UNLESS = {
-    "SOLVER.PROXIMAL.REFINEMENT_": ("MODEL.REG.BOX.REFINEMENT.LEARNED", "MODEL.REG.MASK.REFINEMENT.LEARNED"),
+# Keys by their beginning, and whether they play a part under a config (its values, by key).
+PLAYS_A_PART: dict[tuple[str, ...], Callable[[Callable[[str], Any]], bool]] = {
+    ("SOLVER.PROXIMAL.REFINEMENT_",): lambda value: (
+        value("MODEL.REG.BOX.REFINEMENT.LEARNED") or value("MODEL.REG.MASK.REFINEMENT.LEARNED")
+    ),
+    # Projects bring losses, with keys of their own, and act where the config names one.
+    ("PROJECTS", "MODEL.REG.PEERS."): lambda value: value("MODEL.REG.BOX.LOSS") not in LOSSES,
 }
 BOTH_HEADS = "MODEL.REG.*."
 HASH_LENGTH = 12
@@ -68,14 +73,16 @@ def changed_keys(stored: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str,
     """Key -> (value stored, value now) of what differs between two of ``deciding``.
 
     A key that reg_d2 has gained since counts as having had its default then: a new switch, which is off, makes no
-    result obsolete. Nor does a key that plays no part in both (``IDLE_UNLESS``).
+    result obsolete. Nor does a key that plays no part in both (``PLAYS_A_PART``).
     """
     standard = {**_flat(_reg_defaults()), **_detectron2_defaults()}
     pairs = {k: (stored.get(k, standard.get(k)), now.get(k, standard.get(k))) for k in sorted({*stored, *now})}
+    values = [lambda key, config=config: config.get(key, standard.get(key)) for config in (stored, now)]
     idle = tuple(
         start
-        for start, switches in IDLE_UNLESS.items()
-        if not any(config.get(key, standard.get(key)) for config in (stored, now) for key in switches)
+        for starts, plays_a_part in PLAYS_A_PART.items()
+        if not any(plays_a_part(value) for value in values)
+        for start in starts
     )
     return {k: pair for k, pair in pairs.items() if pair[0] != pair[1] and not k.startswith(idle)}
 

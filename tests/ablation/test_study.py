@@ -97,6 +97,20 @@ def test_a_key_that_plays_no_part_makes_no_result_obsolete():
     }
 
 
+def test_a_project_plays_a_part_where_the_loss_is_one_of_its_own():
+    file, project = REPOSITORY / "configs/demo.yaml", ["PROJECTS", "['longtail_losses']"]
+    alone, beside = deciding(load_config(file)), deciding(load_config(file, project))
+    assert changed_keys(alone, beside) == changed_keys(beside, alone) == {}
+    focal, other = (
+        deciding(
+            load_config(file, [*project, "MODEL.REG.BOX.LOSS", "sigmoid_focal", "MODEL.REG.PEERS.FOCAL.GAMMA", gamma])
+        )
+        for gamma in ("2.0", "1.0")
+    )
+    assert changed_keys(focal, other) == {"MODEL.REG.PEERS.FOCAL.GAMMA": (2.0, 1.0)}
+    assert {"MODEL.REG.BOX.LOSS", "PROJECTS"} <= changed_keys(alone, focal).keys()
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
