@@ -31,8 +31,10 @@ def add_reg_config(cfg: CfgNode) -> None:
     cfg.MODEL.REG.BOX.COSINE.TEMPERATURE = 20.0  # factor on the cosine at the start, > 0
 
     cfg.MODEL.REG.MASK = _loss_node()
+    # The best for masks of docs/results.md: the weights of E9, in a loss that keeps its size.
+    cfg.MODEL.REG.MASK.CLASS_WEIGHT.SCHEME = "inverse_frequency"
     # pixels: the number of pixels (E2); weights: the sum of their class weights
-    cfg.MODEL.REG.MASK.DIVISOR = "pixels"
+    cfg.MODEL.REG.MASK.DIVISOR = "weights"
     cfg.MODEL.REG.MASK.UNCERTAINTY.OUTPUT_STD = False  # at inference, the standard deviation of each mask pixel
     _add_sampling_keys(cfg)
 
@@ -48,7 +50,7 @@ def _loss_node() -> CfgNode:
     node.CLASS_WEIGHT = CfgNode()
     # inverse_frequency | sqrt_inverse_frequency | effective_number | uniform | list (E10); from the training set's
     # own counts: the box head's from the boxes, the mask head's from the masks
-    node.CLASS_WEIGHT.SCHEME = "sqrt_inverse_frequency"
+    node.CLASS_WEIGHT.SCHEME = "effective_number"
     node.CLASS_WEIGHT.NORMALIZE = True  # to mean 1 over the classes: raw 73x weights blow the box head up
     node.CLASS_WEIGHT.EFFECTIVE_NUMBER_BETA = 0.999
     # of the scheme `list`: one weight a class, in the order of the training file's category ids; for the mask head
@@ -122,7 +124,8 @@ def _add_sampling_keys(cfg: CfgNode) -> None:
     """How often each training image is drawn, and how it is changed when it is; by default all stays as it is."""
     node = cfg.DATALOADER.SAMPLING = CfgNode()
     # uniform | repeat_factor (images of rare classes more often: Gupta et al., LVIS, 2019) | class_aware (every class
-    # as often as any other: Shen et al., Relay Backpropagation, 2016)
+    # as often as any other: Shen et al., Relay Backpropagation, 2016); repeat_factor gives way to a SAMPLER_TRAIN other
+    # than TrainingSampler
     node.METHOD = "uniform"
     # repeat_factor: a class that is in a smaller share of the images than this is repeated; 0.0: the median over the
     # classes, so that the rarer half is

@@ -5,7 +5,7 @@ Every method comes down to one number an image, the expected number of its draws
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -45,14 +45,18 @@ class Sampling:
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> "Sampling":
-        """The node of a whole config.
+        """The node of a whole config. ``repeat_factor``, the method of our configs, gives way to another SAMPLER_TRAIN.
 
         Raises:
-            ValueError: a value out of range; Detectron2's own sampler is chosen beside ours.
+            ValueError: a value out of range; Detectron2's own sampler is chosen beside what it cannot do.
         """
         node = cfg.DATALOADER.SAMPLING
         sampling = cls(node.METHOD, node.THRESHOLD, node.POWER, node.EMPTY_IMAGES, node.EMPTY_RATIO)
-        if sampling.active and cfg.DATALOADER.SAMPLER_TRAIN != "TrainingSampler":
+        if cfg.DATALOADER.SAMPLER_TRAIN == "TrainingSampler":
+            return sampling
+        if sampling.method == "repeat_factor":
+            sampling = replace(sampling, method="uniform")
+        if sampling.active:
             raise ValueError(
                 f"DATALOADER.SAMPLER_TRAIN is {cfg.DATALOADER.SAMPLER_TRAIN} and DATALOADER.SAMPLING is set, too "
                 f"(METHOD {node.METHOD}, EMPTY_IMAGES {node.EMPTY_IMAGES}): leave SAMPLER_TRAIN at TrainingSampler, or "

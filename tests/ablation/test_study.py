@@ -49,6 +49,18 @@ def test_the_components_build_on_one_another(tmp_path):
     }
 
 
+def test_the_studies_default_is_that_of_the_configs(tmp_path):
+    study = load_study(REPOSITORY / "configs/studies/schedule.yaml")
+    run = next(r for r in all_runs(study, tmp_path, tmp_path) if r.row == "reg_1x" and r.seed == 0)
+    assert changed_keys(deciding(load_config(REPOSITORY / "configs/studies/base/highway.yaml")), run.config) == {
+        # The same draws by Detectron2's keys: tests/data/test_sampling.py.
+        "DATALOADER.REPEAT_THRESHOLD": (0.0, 1.0),
+        "DATALOADER.SAMPLER_TRAIN": ("TrainingSampler", "RepeatFactorTrainingSampler"),
+        "DATALOADER.SAMPLING.METHOD": ("repeat_factor", "uniform"),
+        "DATALOADER.SAMPLING.THRESHOLD": (1.0, 0.0),
+    }
+
+
 def test_a_row_adds_what_its_file_says_itself_and_not_the_files_base(tmp_path):
     (tmp_path / "study.yaml").write_text(
         "base: configs/real/track_signs.yaml\nbase_row: a\nseeds: 3\ndatasets: {signs: }\n"

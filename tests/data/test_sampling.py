@@ -122,11 +122,27 @@ def test_empty_images():
         expected_draws(np.zeros((3, 2)), Sampling(empty_images="drop"))
 
 
-def test_the_default_is_detectron2_s_own_stream():
-    cfg = configure()
+def test_uniform_is_detectron2_s_own_stream():
+    cfg = configure("DATALOADER.SAMPLING.METHOD", "uniform")
     assert image_draws(cfg, RECORDS) is None
     assert type(_sampler(cfg, 10, None, 5)).__name__ == "TrainingSampler"
     assert sampled_counts(cfg, RECORDS) == ([], [])
+
+
+def test_the_configs_draw_an_image_as_often_as_its_rarest_class_asks_for():
+    cfg = configure()
+    counts = object_counts(RECORDS, 3)
+    shares = (counts > 0).mean(axis=0)
+    found = image_draws(cfg, RECORDS)
+    for row, draws in zip(counts, found.tolist(), strict=True):
+        assert draws == pytest.approx((1 / shares[row > 0]).max() ** 0.5 if row.any() else 1.0)
+    # The same from Detectron2's keys, which it gives way to (but that Detectron2 counts crowds as objects).
+    theirs = configure("DATALOADER.SAMPLER_TRAIN", "RepeatFactorTrainingSampler", "DATALOADER.REPEAT_THRESHOLD", 1.0)
+    objects = [r for r in RECORDS if not any(a.get("iscrowd") for a in r["annotations"])]
+    torch.testing.assert_close(image_draws(theirs, objects), image_draws(cfg, objects))
+    assert not torch.allclose(image_draws(theirs, RECORDS), found)
+    cfg = configure("DATALOADER.SAMPLER_TRAIN", "RandomSubsetTrainingSampler")
+    assert image_draws(cfg, RECORDS) is None
 
 
 @pytest.mark.parametrize("method", ["repeat_factor", "class_aware"])
@@ -167,9 +183,9 @@ def test_class_weights_follow_what_is_drawn(options):
 
 
 def test_the_log_has_the_counts():
-    text = describe(configure(), RECORDS, None)
+    text = describe(configure("DATALOADER.SAMPLING.METHOD", "uniform"), RECORDS, None)
     assert text == "Training images: 10, of these 2 without objects (keep)"
-    cfg = configure("DATALOADER.SAMPLING.METHOD", "repeat_factor", "DATALOADER.SAMPLING.EMPTY_IMAGES", "drop")
+    cfg = configure("DATALOADER.SAMPLING.THRESHOLD", 0.0, "DATALOADER.SAMPLING.EMPTY_IMAGES", "drop")
     text = describe(cfg, RECORDS, image_draws(cfg, RECORDS))
     assert "2 without objects (drop)" in text
     assert "repeat_factor, threshold 0.4 (the median of the classes); a pass draws 9.0 images, 0.0 of them" in text

@@ -72,5 +72,5 @@ def test_the_run_s_class_weights_come_from_what_is_drawn(workspace):
     # Eight images, each drawn once a pass, with a sign and a pole; 0.7 x 2 copies of signs an image.
     assert list(reg.SAMPLED_BOX_COUNTS) == pytest.approx([19.2, 8])
     assert list(reg.SAMPLED_MASK_COUNTS) == pytest.approx([19.2, 0])
-    plain = configure(workspace)
+    plain = configure(workspace, "DATALOADER.SAMPLING.METHOD", "uniform")
     assert plain.MODEL.REG.SAMPLED_BOX_COUNTS == []

@@ -133,7 +133,8 @@ def test_loss_weights_are_honoured():
 
 
 def test_class_weights_come_from_each_task_s_own_counts():
-    model = tiny_model("MODEL.REG.BOX.CLASS_WEIGHT.SCHEME", "inverse_frequency")
+    node = "MODEL.REG.{}.CLASS_WEIGHT.SCHEME".format
+    model = tiny_model(node("BOX"), "inverse_frequency", node("MASK"), "sqrt_inverse_frequency")
     box, mask = model.roi_heads.box_predictor.loss_state.class_weight, model.roi_heads.mask_head.loss_state.class_weight
     raw = torch.tensor([100 / 60, 100 / 30, 100 / 10])
     torch.testing.assert_close(box, raw / raw.mean())
