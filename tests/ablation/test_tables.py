@@ -185,6 +185,30 @@ def test_the_page_of_this_repository_is_what_its_results_give():
         assert read_result(path)["study"] == path.parts[-3]
 
 
+def test_the_readme_quotes_what_its_results_give():
+    table = (REPOSITORY / "docs/results/peers/table.md").read_text(encoding="utf-8")
+    _, claim = table.split("## peers on highway_fresh")
+    claim = claim.split("\n## ")[0].splitlines()
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    quoted = [
+        line
+        for line in readme.splitlines()
+        if line.startswith(("| repeat-factor sampling, t 1 ", "| REG, the default "))
+    ]
+    assert len(quoted) == 2
+    for line in quoted:
+        label, box, rarest, mask, mask_50 = (cell.strip() for cell in line.strip("|").split("|"))
+        boxes, masks = [
+            [cell.strip() for cell in row.strip("|").split("|")] for row in claim if row.startswith(f"| {label} ")
+        ][:2]
+        assert (box, rarest, mask, mask_50) == (boxes[2], boxes[8], masks[2], masks[3])
+    difference = next(row for row in claim if row.startswith("| REG, the default ") and "t 1" in row)
+    prose = " ".join(readme.split())
+    for found in ("+3.7 [+1.0, +6.4]", "+2.2 [+1.4, +3.1]", "+1.0 [-0.0, +2.0]", "+0.4 [-0.1, +0.8]"):
+        assert found in prose
+        assert found in difference
+
+
 def test_what_is_kept_of_a_task():
     per_class = {
         n: {"AP": ap, "num_gt": 9, "f1": 1.0} for n, ap in (("a", 10.0), ("b", 20.0), ("c", None), ("d", 40.0))
