@@ -13,8 +13,8 @@ from ..report.style import DARK, GREY, RC, RUN_COLORS
 from .comparison import BOXES, MASKS, Comparison, Metric
 from .tables import significant
 
-PANEL_WIDTH, LABEL_WIDTH, ROW_HEIGHT = 2.3, 1.9, 0.3
-LABEL_LETTERS = 26
+PANEL_WIDTH, LABEL_WIDTH, ROW_HEIGHT = 2.3, 2.6, 0.34
+LABEL_LETTERS, LABEL_LINES = 40, 2
 BETTER, WORSE = RUN_COLORS[2], RUN_COLORS[1]
 
 
@@ -43,8 +43,7 @@ def draw(comparison: Comparison) -> Figure:
         for axis, (title, metric) in zip(axes, shown.items(), strict=True):
             _panel(axis, comparison, metric)
             axis.set_title(title, loc="left")
-        labels = [textwrap.shorten(comparison.study.rows[r].label, LABEL_LETTERS, placeholder="…") for r in rows]
-        axes[0].set_yticks(range(len(rows)), labels)
+        axes[0].set_yticks(range(len(rows)), [_wrapped(comparison.study.rows[row].label) for row in rows])
         axes[0].set_ylim(len(rows) - 0.5, -0.5)
         base = comparison.study.rows[comparison.study.base_row].label
         figure.supxlabel(
@@ -64,6 +63,12 @@ def to_svg(comparison: Comparison) -> str:
     with matplotlib.rc_context(RC):
         figure.savefig(text, format="svg", metadata={"Date": None})
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n"
+
+
+def _wrapped(label: str) -> str:
+    return "\n".join(
+        textwrap.wrap(label, LABEL_LETTERS, max_lines=LABEL_LINES, placeholder=" …", break_on_hyphens=False)
+    )
 
 
 def _panel(axis: Axes, comparison: Comparison, metric: Metric) -> None:

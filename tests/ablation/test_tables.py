@@ -159,6 +159,15 @@ def test_the_figure_has_a_dot_an_interval_and_the_seeds_of_every_row(filled):
     assert to_svg(comparison) == to_svg(comparison)
 
 
+def test_labels_of_the_figure_are_whole_over_two_lines(filled):
+    long = "no refinement, masks weighted by 1/n and divided by the weights"
+    filled.content["rows"]["best"]["label"] = long
+    filled.write()
+    figure = draw(compare(load_study(filled.file), list(filled.runs().values()), "roads"))
+    shown = figure.axes[0].get_yticklabels()[2].get_text()
+    assert shown.replace("\n", " ") == long and shown.count("\n") == 1
+
+
 def test_a_page_is_generated_between_its_marks(filled):
     page = filled.results.parent / "page.md"
     page.write_text(f"Before.\n<!-- study: {filled.file} -->\nstale words\n<!-- end of study -->\nAfter.\n")
