@@ -46,6 +46,8 @@ COST = (
     Metric(("cost", "seconds"), "s / run", 0, compared=False),
 )
 METRICS = (*BOXES, *MASKS, *COST)
+# From two seeds the interval is 12.7 standard errors wide to each side: tables and figures show what was found instead.
+SEEDS_OF_AN_INTERVAL = 3
 
 
 @dataclass
@@ -57,7 +59,8 @@ class Comparison:
         means: metric -> row -> estimate.
         differences: metric -> row -> estimate of row - ``versus[row]``.
         steps: metric -> row -> estimate of row - the row that it was made from, where that is another one.
-        corrected: metric -> row -> Holm's p-value of the difference; over the rows of one metric.
+        corrected: metric -> row -> Holm's p-value of the difference, over the rows of one metric with at least
+            ``SEEDS_OF_AN_INTERVAL`` pairs; None for the others.
         notes: what a reader must know: results left out, seeds missing, hardware.
     """
 
@@ -113,9 +116,15 @@ def compare(study: Study, runs: Sequence[Run], dataset: str) -> Comparison:
         ):
             if metric.compared:
                 target[metric] = {row: paired(by_row[row], by_row[other]) for row, other in references.items()}
-                corrected[metric] = holm({row: e.p_value for row, e in target[metric].items()})
+                known = {row: e.p_value if has_interval(e) else None for row, e in target[metric].items()}
+                corrected[metric] = holm(known)
     notes += _notes(comparison)
     return comparison
+
+
+def has_interval(value: Estimate) -> bool:
+    """Whether an estimate is from enough seeds for its interval and p-value to be shown."""
+    return value.n >= SEEDS_OF_AN_INTERVAL
 
 
 def load_comparisons(study: Study, runs: Sequence[Run]) -> list[Comparison]:

@@ -10,11 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..report.style import DARK, GREY, RC, RUN_COLORS
-from .comparison import BOXES, MASKS, Comparison, Metric
-from .tables import significant
+from .comparison import BOXES, MASKS, Comparison, Metric, has_interval
+from .tables import significant, tail_is_rarest
 
 PANEL_WIDTH, LABEL_WIDTH, ROW_HEIGHT = 2.3, 2.6, 0.34
 LABEL_LETTERS, LABEL_LINES = 40, 2
+LEGEND_LETTERS_PER_INCH = 15
 BETTER, WORSE = RUN_COLORS[2], RUN_COLORS[1]
 
 
@@ -25,6 +26,7 @@ def panels() -> dict[str, Metric]:
         "box AP": by_key["box"]["AP"],
         "box AP, tail classes": by_key["box"]["AP_tail"],
         "box AP, two rarest": by_key["box"]["AP_rarest"],
+        "box F1": by_key["box"]["f1"],
         "mask AP": by_key["mask"]["AP"],
         "mask AP, two rarest": by_key["mask"]["AP_rarest"],
     }
@@ -33,6 +35,8 @@ def panels() -> dict[str, Metric]:
 def draw(comparison: Comparison) -> Figure:
     """The figure; a metric that no row has gets no panel. Colour where the corrected difference is below 0.05."""
     shown = {t: m for t, m in panels().items() if any(comparison.values(row, m) for row in comparison.rows)}
+    if tail_is_rarest(comparison, "bbox"):
+        shown.pop("box AP, tail classes", None)
     rows = list(comparison.rows)
     with matplotlib.rc_context(RC):
         width = LABEL_WIDTH + PANEL_WIDTH * max(1, len(shown))
@@ -46,9 +50,12 @@ def draw(comparison: Comparison) -> Figure:
         axes[0].set_yticks(range(len(rows)), [_wrapped(comparison.study.rows[row].label) for row in rows])
         axes[0].set_ylim(len(rows) - 0.5, -0.5)
         base = comparison.study.rows[comparison.study.base_row].label
+        legend = (
+            f"Large dots: means, with their 95 % interval from 3 seeds on; small: seeds. Dashed: {base}. "
+            "Green: better, orange: worse than what the row is held against (p < 0.05, Holm); hollow: not told apart."
+        )
         figure.supxlabel(
-            f"Mean and 95 % interval over seeds, small dots: seeds. Dashed: {base}. "
-            "Green: better, orange: worse than what it is compared with (p < 0.05, Holm).",
+            textwrap.fill(legend, int(width * LEGEND_LETTERS_PER_INCH)),
             fontsize=8,
             color=DARK,
             x=0.01,
@@ -84,7 +91,7 @@ def _panel(axis: Axes, comparison: Comparison, metric: Metric) -> None:
         if significant(comparison.corrected[metric].get(row)):
             color, filled = (BETTER if comparison.differences[metric][row].mean > 0 else WORSE), True
         axis.scatter(values, [y + 0.22] * len(values), s=7, color=color, alpha=0.45, linewidths=0, zorder=2)
-        if mean.low is not None:
+        if has_interval(mean):
             axis.plot([mean.low, mean.high], [y, y], color=color, linewidth=1.6, zorder=3, solid_capstyle="butt")
         face = color if filled else "white"
         axis.scatter([mean.mean], [y], s=28, facecolor=face, edgecolor=color, linewidths=1.4, zorder=4)

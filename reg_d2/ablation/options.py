@@ -75,7 +75,7 @@ def changed_keys(stored: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str,
     A key that reg_d2 has gained since counts as having had its default then: a new switch, which is off, makes no
     result obsolete. Nor does a key that plays no part in both (``PLAYS_A_PART``).
     """
-    standard = {**_flat(_reg_defaults()), **_detectron2_defaults()}
+    standard = _defaults()
     pairs = {k: (stored.get(k, standard.get(k)), now.get(k, standard.get(k))) for k in sorted({*stored, *now})}
     values = [lambda key, config=config: config.get(key, standard.get(key)) for config in (stored, now)]
     idle = tuple(
@@ -106,7 +106,7 @@ def _detectron2_defaults() -> dict[str, Any]:
 
 
 @lru_cache
-def _reg_defaults() -> CfgNode:
+def _defaults() -> dict[str, Any]:
     cfg = get_cfg()
     add_reg_config(cfg)
-    return cfg
+    return {**_flat(cfg), **_detectron2_defaults()}

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -100,9 +101,8 @@ def all_runs(study: Study, output: str | os.PathLike, results: str | os.PathLike
         ordered = sorted(study.rows.values(), key=lambda row: row.evaluate_of is not None)
         for seed in study.seeds:
             for row in ordered:
-                options, cfg = resolved[row.name]
-                cfg.SEED = seed
-                config = deciding(cfg)
+                options, max_iter, config = resolved[row.name]
+                config = {**config, "SEED": seed}
                 if row.evaluate_of is not None:
                     config["evaluate_of"] = config_hash(runs[dataset.name, row.evaluate_of, seed].config)
                 name = f"{row.name}-seed{seed}"
@@ -115,7 +115,7 @@ def all_runs(study: Study, output: str | os.PathLike, results: str | os.PathLike
                     config_file=dataset.base,
                     options=(*options.items(), ("SEED", str(seed))),
                     config=config,
-                    max_iter=cfg.SOLVER.MAX_ITER,
+                    max_iter=max_iter,
                     folder=Path(output) / study.name / dataset.name / f"{name}-{config_hash(config)}",
                     result=Path(results) / study.name / dataset.name / f"{name}.json",
                     source=runs.get((dataset.name, row.evaluate_of, seed)),
@@ -123,17 +123,25 @@ def all_runs(study: Study, output: str | os.PathLike, results: str | os.PathLike
     return list(runs.values())
 
 
-def _resolve(study: Study, dataset: str, row: str):
+def _resolve(study: Study, dataset: str, row: str) -> tuple[dict[str, str], int, dict[str, Any]]:
+    """Options, number of steps, and what decides the numbers but the seed."""
+    base = study.datasets[dataset].base
     options = {**study.datasets[dataset].options, **study.rows[row].options}
-    pairs = [x for pair in options.items() for x in pair]
     try:
-        cfg = load_config(study.datasets[dataset].base, pairs)
+        cfg = _base_config(base, options.get("PROJECTS")).clone()
+        cfg.merge_from_list([x for pair in options.items() for x in pair])
     except (KeyError, ValueError, AssertionError) as error:
         message = error.args[0] if error.args else error
         raise StudyError(f"{study.path}: row {row!r} on {dataset}: {message}") from None
     if len(cfg.DATASETS.TEST) != 1:
         raise StudyError(f"{study.path}: {dataset}: DATASETS.TEST is {cfg.DATASETS.TEST}; expected one data set")
-    return options, cfg
+    return options, cfg.SOLVER.MAX_ITER, deciding(cfg)
+
+
+@lru_cache
+def _base_config(file: str, projects: str | None):
+    """A data set's config before a row's options; read once, since YAML is slow. ``projects`` bring keys."""
+    return load_config(file, [] if projects is None else ["PROJECTS", projects])
 
 
 def select(runs: Collection[Run], **chosen: Collection | None) -> list[Run]:

@@ -21,7 +21,7 @@ class Estimate:
         mean: None without any.
         low, high: the 95 % t-interval; None with fewer than two values: one seed says nothing about spread.
         deviation: standard deviation (n - 1); None likewise.
-        p_value: two-sided, of a mean of 0 (one-sample t-test); None likewise.
+        p_value: two-sided, of a mean of 0 (one-sample t-test); None likewise, and of equal values other than 0.
     """
 
     n: int
@@ -41,8 +41,8 @@ def estimate(values: Sequence[float]) -> Estimate:
     mean, deviation = float(values.mean()), float(values.std(ddof=1))
     error = deviation / math.sqrt(n)
     half = float(stats.t.ppf((1 + LEVEL) / 2, n - 1)) * error
-    # Values without any spread leave no doubt about their mean, whichever it is.
-    p = float(2 * stats.t.sf(abs(mean) / error, n - 1)) if error > 0 else float(mean == 0)
+    # Equal values other than 0 have no p: a t of infinity would be proof, from a class with one object, say.
+    p = float(2 * stats.t.sf(abs(mean) / error, n - 1)) if error > 0 else (1.0 if mean == 0 else None)
     return Estimate(n, mean, mean - half, mean + half, deviation, p)
 
 

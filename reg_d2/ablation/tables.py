@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from tabulate import tabulate
 
 from ..evaluation import paper_tables
-from .comparison import BOXES, COST, MASKS, METRICS, Comparison, Metric, machines, pooled_deviation
+from .comparison import BOXES, COST, MASKS, METRICS, Comparison, Metric, has_interval, machines, pooled_deviation
 from .statistics import Estimate, estimate
 
 NONE = "n/a"
@@ -17,13 +17,14 @@ SIGNIFICANT = 0.05
 CSV_COLUMNS = (
     *("study", "dataset", "row", "metric", "n", "mean", "low", "high", "deviation"),
     *("versus", "pairs", "difference", "difference_low", "difference_high", "p_value", "p_holm"),
+    *("made_from", "step_pairs", "step", "step_low", "step_high", "step_p_value", "step_p_holm"),
 )
 # Of the tables of differences; the CSV has all of them.
-SHOWN_DIFFERENCES = ("AP", "AP50", "AP_tail", "AP_rarest")
+SHOWN_DIFFERENCES = ("AP", "AP50", "f1", "AP_rarest")
 
 
 def markdown(comparison: Comparison, *, heading: str = "##", figure: str | None = None) -> str:
-    """All tables of a study on one data set, with a figure's path between means and differences.
+    """A study on one data set: its figure and the differences, the means folded away, where the numbers come from.
 
     Args:
         heading: Markdown's mark of the level of headings.
@@ -31,21 +32,24 @@ def markdown(comparison: Comparison, *, heading: str = "##", figure: str | None 
     study = comparison.study
     parts = [f"{heading} {study.name} on {comparison.dataset}"]
     if comparison.rows:
+        if figure is not None:
+            parts.append(f"![{study.name} on {comparison.dataset}: dots with intervals]({figure})")
+        parts += _difference_tables(comparison)
         spread = ", ".join(
             f"{name} {_number(pooled_deviation(comparison, metrics[0]), metrics[0])}"
             for name, metrics in (("box AP", BOXES), ("mask AP", MASKS))
         )
         parts.append(
-            "Mean and 95 % t-interval over seeds; AP and F1 in percent; head, middle, tail and two rarest classes by "
-            f"their objects in training. Standard deviation over seeds, pooled over rows: {spread}."
+            "<details><summary>Means: boxes, masks, cost</summary>\n\n"
+            "Mean and 95 % t-interval over seeds; of two seeds the mean and both; AP and F1 in percent; head, middle, tail "
+            "and two rarest classes by their objects in training. Standard deviation over seeds, pooled over rows: "
+            f"{spread}."
         )
         for title, metrics in (("Boxes", BOXES), ("Masks", MASKS), ("Cost", COST)):
-            parts.append(f"**{title}**\n\n{_means(comparison, metrics)}")
+            parts.append(f"**{title}**\n\n{_means(comparison, _without_twins(comparison, metrics))}")
+        parts.append("</details>")
         if study.paper_tables:
             parts.append(paper_tables(_mean_results(comparison), "markdown"))
-        if figure is not None:
-            parts.append(f"![{study.name} on {comparison.dataset}: dots with intervals]({figure})")
-        parts += _difference_tables(comparison)
     notes = [
         f"{share.results} results from {machine}{_duration(share.seconds)}"
         for machine, share in machines(comparison).items()
@@ -78,11 +82,13 @@ def to_csv(comparisons: Sequence[Comparison]) -> str:
                     "high": mean.high,
                     "deviation": mean.deviation,
                 }
-                difference = comparison.differences.get(metric, {}).get(row)
-                if difference is not None:
-                    line |= {"versus": comparison.versus[row], "pairs": difference.n, "difference": difference.mean}
-                    line |= {"difference_low": difference.low, "difference_high": difference.high}
-                    line |= {"p_value": difference.p_value, "p_holm": comparison.corrected[metric][row]}
+                for others, estimates, corrected, names in (
+                    (comparison.versus, comparison.differences, comparison.corrected, CSV_COLUMNS[-14:-7]),
+                    (comparison.made_from, comparison.steps, comparison.corrected_steps, CSV_COLUMNS[-7:]),
+                ):
+                    if (found := estimates.get(metric, {}).get(row)) is not None:
+                        values = (others[row], found.n, found.mean, found.low, found.high, found.p_value)
+                        line |= dict(zip(names, (*values, corrected[metric][row]), strict=True))
                 writer.writerow({k: _plain(v) for k, v in line.items()})
     return text.getvalue()
 
@@ -100,10 +106,22 @@ def _means(comparison: Comparison, metrics: Sequence[Metric]) -> str:
     return _table(rows, ["row", "seeds", *(m.title for m in metrics)])
 
 
+def _without_twins(comparison: Comparison, metrics: Sequence[Metric]) -> list[Metric]:
+    """Without the column of the tail, where the tail is the two rarest classes."""
+    return [m for m in metrics if m.path[-1] != "AP_tail" or not tail_is_rarest(comparison, m.path[1])]
+
+
+def tail_is_rarest(comparison: Comparison, task: str) -> bool:
+    """Whether the tail's AP is that of the two rarest classes in every result: the same classes."""
+    found = [r["metrics"].get(task, {}) for seeds in comparison.rows.values() for r in seeds.values()]
+    return all(values.get("AP_tail") == values.get("AP_rarest") for values in found)
+
+
 def _difference_tables(comparison: Comparison) -> list[str]:
     explained = (
-        "mean [95 % interval] over the seeds that both have, p of the paired t-test after Holm's correction for the "
-        "rows of a column; bold below 0.05"
+        "row minus the one it is held against, mean [95 % interval] over the seeds that both have, p of the paired t-test "
+        "after Holm's correction for the rows of a column, bold below 0.05; of two seeds the mean (and both), of one its "
+        "difference, without a test"
     )
     shown = {
         title: m
@@ -149,22 +167,42 @@ def _label(comparison: Comparison, row: str) -> str:
 
 
 def _interval(value: Estimate, metric: Metric) -> str:
-    """``32.4 ± 1.2``; a single seed gives ``32.4``."""
+    """``32.4 ± 1.2``; two seeds give ``32.4 (32.0 to 32.8)``, a single one ``32.4``."""
+    number = _number(value.mean, metric)
     if value.high is None:
-        return _number(value.mean, metric)
-    return f"{_number(value.mean, metric)} ± {_number(value.high - value.mean, metric)}"
+        return number
+    if not has_interval(value):
+        return f"{number} ({' to '.join(_number(x, metric) for x in _both(value))})"
+    return f"{number} ± {_number(value.high - value.mean, metric)}"
 
 
 def _difference(value: Estimate, p_value: float | None, metric: Metric) -> str:
-    """``+1.3 [-0.2, +2.8] p 0.08``; a single seed gives ``+1.3``."""
+    """``+1.3 [-0.2, +2.8] p 0.08``; two seeds give ``+1.3 (+1.1, +1.5)``, a single one ``+1.3``."""
     if value.mean is None:
         return NONE
-    number = f"{value.mean:+.{metric.decimals}f}"
+    number = _signed(value.mean, metric)
     if value.low is None:
         return number
-    text = f"{number} [{value.low:+.{metric.decimals}f}, {value.high:+.{metric.decimals}f}]"
-    text += " p < 0.001" if p_value < 0.001 else f" p {p_value:.3f}"
+    if not has_interval(value):
+        return f"{number} ({', '.join(_signed(x, metric) for x in _both(value))})"
+    text = f"{number} [{_signed(value.low, metric)}, {_signed(value.high, metric)}]"
+    if p_value is not None:
+        text += " p < 0.001" if p_value < 0.001 else f" p {p_value:.3f}"
     return f"**{text}**" if significant(p_value) else text
+
+
+def _both(value: Estimate) -> tuple[float, float]:
+    """The two values of an estimate from two, the lower one first: their deviation is (high - low) / sqrt(2)."""
+    half = value.deviation / 2**0.5
+    return value.mean - half, value.mean + half
+
+
+def _signed(value: float, metric: Metric) -> str:
+    """With its sign; with a decimal more where it would round to 0, so that a bound's side of 0 is seen."""
+    if value == 0:
+        return _number(value, metric)
+    text = f"{value:+.{metric.decimals}f}"
+    return text if float(text) != 0 else f"{value:+.{metric.decimals + 1}f}"
 
 
 def _number(value: float | None, metric: Metric) -> str:
@@ -183,5 +221,6 @@ def _plain(value) -> str | int | None:
 
 
 def _table(rows: list[list[str]], header: Sequence[str]) -> str:
+    rows = [[cell.replace("|", "\\|") for cell in row] for row in rows]
     align = ["left"] + ["right"] * (len(header) - 1)
     return tabulate(rows, header, tablefmt="github", colalign=align, disable_numparse=True)

@@ -47,10 +47,10 @@ def test_differences_are_paired_by_seed():
     assert value.p_value < 0.001 < stats.ttest_ind(*both).pvalue, "unpaired, the seeds' own spread would hide it"
 
 
-def test_values_without_spread_are_certain():
+def test_values_without_spread_have_no_test_unless_they_are_zero():
     assert paired({0: 5.0, 1: 6.0}, {0: 5.0, 1: 6.0}).p_value == 1.0
     shifted = paired({0: 6.0, 1: 7.0}, {0: 5.0, 1: 6.0})
-    assert (shifted.low, shifted.mean, shifted.high, shifted.p_value) == (1.0, 1.0, 1.0, 0.0)
+    assert (shifted.low, shifted.mean, shifted.high, shifted.p_value) == (1.0, 1.0, 1.0, None)
 
 
 def test_holm_by_hand_and_against_statsmodels():

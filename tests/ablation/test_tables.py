@@ -68,6 +68,8 @@ def test_the_csv_has_means_intervals_and_corrected_differences(filled):
         assert float(line["p_holm"]) == pytest.approx(corrected, rel=1e-4)
     assert float(found["best", "bbox/AP"]["difference"]) == pytest.approx(36.16667 - 31, rel=1e-4)
     assert float(found["best", "segm/AP_rarest"]["mean"]) == pytest.approx(36.16667 - 11, rel=1e-4)
+    assert found["best", "bbox/AP"]["made_from"] == "better" and found["better", "bbox/AP"]["made_from"] == ""
+    assert float(found["best", "bbox/AP"]["step"]) == pytest.approx(36.16667 - 34, rel=1e-4)
     assert found["best", "step_time"]["mean"] == "0.25" and found["best", "step_time"]["difference"] == ""
 
 
@@ -114,6 +116,51 @@ def test_one_seed_has_a_mean_and_no_interval(workshop):
     assert found["better", "bbox/AP"]["low"] == found["better", "bbox/AP"]["p_value"] == ""
 
 
+def test_two_seeds_show_both_and_no_test(workshop):
+    workshop.write(seeds=[0, 1])
+    for run in workshop.runs().values():
+        store(run, AP[run.row][run.seed])
+    workshop.main("--tables-only")
+    text = (workshop.results / "trial/table.md").read_text()
+    assert re.search(r"\| plain +\| +2 \| +30.5 \(30.0 to 31.0\) \|", text)
+    assert re.search(r"\| better +\| +plain +\| +\+2.9 \(\+2.9, \+3.0\) \|", text), "33 - 30 and 33.9 - 31"
+    assert "±" not in text and " p " not in text.split("bold below 0.05")[1], "an interval from two seeds says nothing"
+    line = {(line["row"], line["metric"]): line for line in lines_of(workshop)}["better", "bbox/AP"]
+    assert line["low"] and line["p_value"] and not line["p_holm"], "the CSV keeps what was computed"
+    figure = draw(compare(load_study(workshop.file), list(workshop.runs().values()), "roads"))
+    assert not [drawn for drawn in figure.axes[0].lines if drawn.get_linestyle() == "-"]
+
+
+def test_two_seeds_are_not_counted_in_the_correction(filled):
+    filled.runs()["best2"].result.unlink()
+    filled.main("--tables-only")
+    line = {(line["row"], line["metric"]): line for line in lines_of(filled)}["better", "bbox/AP"]
+    assert line["p_holm"] == line["p_value"]
+
+
+def test_a_bound_close_to_zero_keeps_its_sign(filled):
+    values = {0: 30.0, 1: 31.0, 2: 32.12}
+    for run in filled.runs().values():
+        if run.row == "better":
+            store(run, values[run.seed])
+    filled.main("--tables-only")
+    text = (filled.results / "trial/table.md").read_text()
+    assert re.search(r"\| better +\| +plain +\| +\+0.04 \[-0.1, \+0.2\] p", text)
+
+
+def test_the_tail_is_left_out_where_it_is_the_two_rarest(filled):
+    filled.main("--tables-only")
+    assert (filled.results / "trial/table.md").read_text().count(" tail |") == 2
+    for run in filled.runs().values():
+        content = json.loads(run.result.read_text())
+        content["metrics"]["bbox"]["AP_rarest"] = content["metrics"]["bbox"]["AP_tail"]
+        run.result.write_text(json.dumps(content))
+    filled.main("--tables-only")
+    assert (filled.results / "trial/table.md").read_text().count(" tail |") == 1
+    comparison = compare(load_study(filled.file), list(filled.runs().values()), "roads")
+    assert "box AP, tail classes" not in [axis.get_title("left") for axis in draw(comparison).axes]
+
+
 def test_gaps_and_foreign_results_are_said(filled):
     runs = filled.runs()
     runs["best2"].result.unlink()
@@ -148,7 +195,7 @@ def test_the_papers_tables_are_means_over_seeds(filled):
 def test_the_figure_has_a_dot_an_interval_and_the_seeds_of_every_row(filled):
     comparison = compare(load_study(filled.file), list(filled.runs().values()), "roads")
     figure = draw(comparison)
-    assert [axis.get_title("left") for axis in figure.axes][:1] == ["box AP"] and len(figure.axes) == 5
+    assert [axis.get_title("left") for axis in figure.axes][:1] == ["box AP"] and len(figure.axes) == 6
     first = figure.axes[0]
     assert [label.get_text() for label in first.get_yticklabels()] == ["plain", "better", "the best"]
     seeds, means = first.collections[::2], first.collections[1::2]
@@ -160,12 +207,34 @@ def test_the_figure_has_a_dot_an_interval_and_the_seeds_of_every_row(filled):
 
 
 def test_labels_of_the_figure_are_whole_over_two_lines(filled):
-    long = "no refinement, masks weighted by 1/n and divided by the weights"
+    long = "no refinement, masks weighted by 1/n and divided | by the weights"
     filled.content["rows"]["best"]["label"] = long
     filled.write()
     figure = draw(compare(load_study(filled.file), list(filled.runs().values()), "roads"))
     shown = figure.axes[0].get_yticklabels()[2].get_text()
     assert shown.replace("\n", " ") == long and shown.count("\n") == 1
+    filled.main("--tables-only")
+    assert long.replace("|", "\\|") + " |" in (filled.results / "trial/table.md").read_text(), "one cell, not two"
+
+
+def test_differences_without_spread_are_shown_without_a_test(filled):
+    for run in filled.runs().values():
+        if run.row == "better":
+            store(run, AP["plain"][run.seed] + 1)
+    filled.main("--tables-only")
+    text = (filled.results / "trial/table.md").read_text()
+    assert re.search(r"\| better +\| +plain +\| +\+1.0 \[\+1.0, \+1.0\] \|", text)
+
+
+def test_the_legend_of_a_narrow_figure_is_whole(filled):
+    for run in filled.runs().values():
+        content = json.loads(run.result.read_text())
+        content["metrics"] = {"bbox": {"AP": content["metrics"]["bbox"]["AP"]}}
+        run.result.write_text(json.dumps(content))
+    figure = draw(compare(load_study(filled.file), list(filled.runs().values()), "roads"))
+    figure.draw_without_rendering()
+    legend = figure._supxlabel.get_window_extent()
+    assert len(figure.axes) == 1 and legend.x1 <= figure.bbox.x1
 
 
 def test_a_page_is_generated_between_its_marks(filled):
