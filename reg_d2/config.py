@@ -56,6 +56,8 @@ def _loss_node() -> CfgNode:
     # of the scheme `list`: one weight a class, in the order of the training file's category ids; for the mask head
     # the classes with masks only
     node.CLASS_WEIGHT.VALUES = []
+    # late re-weighting: share of the schedule before which every class weighs 1, in [0, 1); not with PRIMAL_DUAL
+    node.CLASS_WEIGHT.START = 0.0
     node.REFINEMENT = CfgNode()
     node.REFINEMENT.ENABLED = False  # g of E4; False: g = 1
     # near | far | split (E4). near gives images without objects no weight at all: nothing is near.

@@ -29,7 +29,7 @@ from ..optim import CosineLinear, PrimalDual
 from .box_loss import BoxLoss, without_background
 from .distributed import reduce_mean
 from .loss_state import LossState, say_fresh_variance
-from .settings import box_loss, class_counts, class_prior, head_class_weights, loss_settings, primal_dual
+from .settings import box_loss, class_counts, class_prior, head_class_weights, loss_settings, primal_dual, weight_start
 
 
 class REGFastRCNNOutputLayers(FastRCNNOutputLayers):
@@ -43,6 +43,7 @@ class REGFastRCNNOutputLayers(FastRCNNOutputLayers):
         settings: LossSettings,
         box_loss: BoxLoss | None = None,
         class_weight: Tensor | None = None,
+        weight_from: int = 0,
         balance: PrimalDual | None = None,
         class_names: list[str] | None = None,
         class_prior: Tensor | None = None,
@@ -58,6 +59,7 @@ class REGFastRCNNOutputLayers(FastRCNNOutputLayers):
             settings: of the loss; of cross-entropy where there is a ``box_loss``.
             box_loss: what a project registered in place of our losses, with its outputs and scores; or None.
             class_weight: (C,) or None for 1.
+            weight_from: the iteration from which they act.
             balance: multipliers of the classes (E12), or None.
             class_names: C names for the log.
             class_prior: (C,) logits of the classes' shares of the objects, for E8; None: 0.
@@ -98,6 +100,7 @@ class REGFastRCNNOutputLayers(FastRCNNOutputLayers):
             num_classes,
             class_names=class_names,
             class_weight=class_weight,
+            weight_from=weight_from,
             balance=balance,
             prior_mean=shares if sigmoid else torch.cat([shares, shares.new_zeros(1)]),
         )
@@ -111,6 +114,7 @@ class REGFastRCNNOutputLayers(FastRCNNOutputLayers):
             "settings": loss_settings(node, "BOX"),
             "box_loss": box_loss(cfg),
             "class_weight": class_weight,
+            "weight_from": weight_start(cfg, "BOX"),
             "balance": primal_dual(cfg, "BOX", class_weight, cfg.MODEL.ROI_HEADS.NUM_CLASSES),
             "class_names": class_counts(cfg, "BOX")[0],
             "class_prior": class_prior(cfg),

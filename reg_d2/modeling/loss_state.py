@@ -30,6 +30,7 @@ class LossState(nn.Module):
         *,
         class_names: list[str] | None = None,
         class_weight: Tensor | None = None,
+        weight_from: int = 0,
         balance: PrimalDual | None = None,
         prior_mean: Tensor | float = 0.0,
     ):
@@ -40,11 +41,13 @@ class LossState(nn.Module):
             num_classes: C.
             class_names: C names for the log; None: their indices.
             class_weight: (C,) or None for 1.
+            weight_from: the iteration from which they act.
             balance: multipliers that stand in for the class weights.
             prior_mean: (A,) logits, or one for all: the means of the prior of E8.
         """
         super().__init__()
         self.name, self.settings, self.balance = name, settings, balance
+        self.weight_from = weight_from
         self.class_names = class_names or [str(c) for c in range(num_classes)]
         self.register_buffer("class_weight", class_weight, persistent=False)
         self.register_buffer("prior_mean", torch.as_tensor(prior_mean, dtype=torch.float32), persistent=False)
@@ -56,7 +59,10 @@ class LossState(nn.Module):
 
     def weights(self) -> Tensor | None:
         """(C,) the weight of each class in this step, or None for 1."""
-        return self.class_weight if self.balance is None else self.balance.weights()
+        if self.balance is not None:
+            return self.balance.weights()
+        late = self.weight_from > 0 and get_event_storage().iter < self.weight_from
+        return None if late else self.class_weight
 
     def learned(self) -> LearnedRefinement | None:
         return None if self.beta is None else LearnedRefinement(self.beta, self.delta)

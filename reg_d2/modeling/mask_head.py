@@ -25,7 +25,7 @@ from ..losses import (
 from ..optim import PrimalDual
 from .distributed import reduce_mean
 from .loss_state import LossState, say_fresh_variance
-from .settings import class_counts, head_class_weights, loss_settings, mask_channels, primal_dual
+from .settings import class_counts, head_class_weights, loss_settings, mask_channels, primal_dual, weight_start
 
 
 @ROI_MASK_HEAD_REGISTRY.register()
@@ -43,6 +43,7 @@ class REGMaskHead(MaskRCNNConvUpsampleHead):
         settings: LossSettings,
         channels: Tensor,
         class_weight: Tensor | None = None,
+        weight_from: int = 0,
         balance: PrimalDual | None = None,
         class_names: list[str] | None = None,
         initial_log_variance: float = -4.0,
@@ -56,6 +57,7 @@ class REGMaskHead(MaskRCNNConvUpsampleHead):
             settings: of the loss.
             channels: (C,) channel of each class, -1 for one that has boxes only.
             class_weight: one weight a class with masks, in the order of the classes, or None for 1.
+            weight_from: the iteration from which they act.
             balance: multipliers of the classes with masks (E12), or None.
             class_names: of the classes with masks, for the log.
             initial_log_variance: log sigma^2 of every logit at the start (E7).
@@ -80,6 +82,7 @@ class REGMaskHead(MaskRCNNConvUpsampleHead):
             int((channels >= 0).sum()),
             class_names=class_names,
             class_weight=class_weight,
+            weight_from=weight_from,
             balance=balance,
             # The prior of a pixel is 1/2: how often its class occurs says nothing of the pixels inside the object.
             prior_mean=0.0,
@@ -96,6 +99,7 @@ class REGMaskHead(MaskRCNNConvUpsampleHead):
             "settings": loss_settings(node, "MASK"),
             "channels": channels,
             "class_weight": class_weight,
+            "weight_from": weight_start(cfg, "MASK"),
             "balance": primal_dual(cfg, "MASK", class_weight, int((channels >= 0).sum())),
             "class_names": class_counts(cfg, "MASK")[0],
             "initial_log_variance": node.UNCERTAINTY.INITIAL_LOG_VARIANCE,

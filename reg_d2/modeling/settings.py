@@ -134,6 +134,31 @@ def head_class_weights(cfg: CfgNode, task: str) -> Tensor | None:
     )
 
 
+def weight_start(cfg: CfgNode, task: str) -> int:
+    """The iteration from which the class weights of a head act, from ``CLASS_WEIGHT.START``.
+
+    Args:
+        cfg: the whole config.
+        task: ``BOX`` or ``MASK``.
+
+    Raises:
+        ValueError: START is outside [0, 1), or with dual ascent, which starts from the weights.
+    """
+    node = cfg.MODEL.REG[task]
+    share = node.CLASS_WEIGHT.START
+    if not 0 <= share < 1:
+        raise ValueError(
+            f"MODEL.REG.{task}.CLASS_WEIGHT.START is {share}: expected a share of the schedule in [0, 1); for no weights "
+            "at all, the scheme 'uniform'"
+        )
+    if share > 0 and node.PRIMAL_DUAL.ENABLED:
+        raise ValueError(
+            f"MODEL.REG.{task}.CLASS_WEIGHT.START is {share} with PRIMAL_DUAL.ENABLED: dual ascent moves the weights from "
+            "the first step on; set one of them back"
+        )
+    return round(share * cfg.SOLVER.MAX_ITER)
+
+
 def class_counts(cfg: CfgNode, task: str) -> tuple[list[str], list[float]]:
     """Names and training counts of the classes that the task's head knows (all, or those with masks).
 

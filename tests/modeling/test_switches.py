@@ -137,6 +137,21 @@ def test_the_weight_of_the_kl_grows_over_its_warm_up():
     assert [v / values[0] for v in values] == pytest.approx([1, 5, 10, 10], rel=1e-4)
 
 
+def test_late_weights_are_one_before_their_start():
+    model = tiny_model(*both("CLASS_WEIGHT.START", 0.25), "SOLVER.MAX_ITER", 40)
+    plain, weighted = tiny_model(*both("CLASS_WEIGHT.SCHEME", "uniform")), tiny_model()
+
+    def losses(model, iteration):
+        torch.manual_seed(0)
+        with EventStorage(iteration):
+            found = model(batch([0, 1, 2], [0, 2]))
+        return [found[key].item() for key in ("loss_cls", "loss_mask")]
+
+    assert losses(model, 9) == losses(plain, 9)
+    assert losses(model, 10) == losses(weighted, 10)
+    assert all(a != b for a, b in zip(losses(plain, 10), losses(weighted, 10), strict=True))
+
+
 def test_multipliers_move_weight_to_the_class_with_the_larger_loss_and_are_logged():
     model = tiny_model(*BALANCE, *both("PRIMAL_DUAL.RATE", 0.1))
     state = model.roi_heads.box_predictor.loss_state
@@ -184,6 +199,8 @@ def test_the_gradient_of_a_renormalised_learned_g_is_that_of_the_quotient():
         ([*ENERGY, BOX + "UNCERTAINTY.FREE_ENERGY.PRIOR_STD", 0.0], "PRIOR_STD is 0.0: expected a number > 0"),
         ([*BALANCE, BOX + "PRIMAL_DUAL.MOMENTUM", 1.0], "BOX.PRIMAL_DUAL: momentum"),
         ([*COSINE, BOX + "COSINE.TEMPERATURE", -1.0], "temperature.*-1.0"),
+        ([BOX + "CLASS_WEIGHT.START", 1.0], "BOX.CLASS_WEIGHT.START is 1.0.*'uniform'"),
+        ([*BALANCE, MASK + "CLASS_WEIGHT.START", 0.5], "MASK.CLASS_WEIGHT.START is 0.5 with PRIMAL_DUAL.ENABLED"),
         ([*LEARNED, BOX + "REFINEMENT.RENORMALIZE", False], "BOX.REFINEMENT.LEARNED needs REFINEMENT.RENORMALIZE"),
     ],
 )
