@@ -16,6 +16,10 @@ from reg_d2.engine import readable_errors
 from reg_d2.engine.benchmark import measure, table
 from reg_d2.engine.cost import peak_memory
 
+READING = (
+    "Variants take turns, step by step. *Against REG*: of the steps taken one after the other, median and quartiles; "
+    "with quartiles on both sides of 0 the difference is not told from the machine's noise."
+)
 HEADERS = ["variant", "s / step", "against REG", "losses / step", "MiB"]
 
 
@@ -42,7 +46,8 @@ def main(argv: list[str] | None = None) -> int:
             f"{args.config_file}, {args.batch} images of {width} x {height}, median of {args.steps} steps, "
             f"{device} ({platform.machine()}), torch {torch.__version__}; peak of the process {peak_memory():.0f} MiB"
         )
-        text = f"{where}\n\n{tabulate(table(rows), headers=HEADERS, tablefmt='github', disable_numparse=True)}\n"
+        costs = tabulate(table(rows), headers=HEADERS, tablefmt="github", disable_numparse=True)
+        text = f"# What each switch costs\n\n{where}.\n\n{READING}\n\n{costs}\n"
         print(text)
         if args.markdown:
             with open(args.markdown, "w") as f:

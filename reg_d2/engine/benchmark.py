@@ -71,9 +71,9 @@ def measure(
         variants: name -> config options.
 
     Returns:
-        One dict a variant: ``name``, ``step`` and ``losses`` in seconds (medians; the losses with their backward pass,
-        without Detectron2's cropping of masks), ``memory`` in MiB (CUDA: peak of its step; CPU: what its parameters,
-        buffers and optimiser hold, since a process has one peak for all).
+        One dict a variant: ``name``, ``times`` of its steps, ``step`` and ``losses`` in seconds (medians; losses with
+        their backward pass, without Detectron2's cropping of masks), ``memory`` in MiB (CUDA: peak of its step; CPU:
+        what its parameters, buffers and optimiser hold, since a process has one peak for all).
     """
     runs = {name: _Run(load_config(config_file, [*options, *extra]), batch, size) for name, extra in variants.items()}
     with EventStorage(LOG_OFF):
@@ -117,6 +117,7 @@ class _Run:
 
     def result(self) -> dict:
         return {
+            "times": list(self.times),
             "step": statistics.median(self.times),
             "losses": self._loss_time(),
             "memory": self.memory if self.device.type == "cuda" else self._held(),
@@ -168,18 +169,29 @@ class _Run:
 
 
 def table(rows: Sequence[dict]) -> list[list]:
-    """Rows for printing: name, seconds a step, difference from REG in percent, loss share in percent, MiB."""
+    """Rows for printing: name, seconds a step, difference from REG in percent, loss share in percent, MiB.
+
+    The difference is that of the steps that were taken one after the other, median and quartiles: where the quartiles
+    are on both sides of 0, the machine's noise is larger than the difference.
+    """
     reference = next((row for row in rows if row["name"] == REFERENCE), rows[0])
     return [
         [
             row["name"],
             f"{row['step']:.3f}",
-            f"{100 * (row['step'] / reference['step'] - 1):+.1f} %",
+            "" if row is reference else _difference(row["times"], reference["times"]),
             f"{100 * row['losses'] / row['step']:.2f} %",
             f"{row['memory']:.0f}",
         ]
         for row in rows
     ]
+
+
+def _difference(times: Sequence[float], reference: Sequence[float]) -> str:
+    """``+1.7 % (-0.4 to +3.1)``"""
+    percent = [100 * (a / b - 1) for a, b in zip(times, reference, strict=True)]
+    low, middle, high = np.percentile(percent, [25, 50, 75])
+    return f"{middle:+.1f} % ({low:+.1f} to {high:+.1f})"
 
 
 def _timed(function: Callable, device: torch.device) -> float:

@@ -32,5 +32,12 @@ def test_times_and_memory_of_a_variant_are_measured_against_reg():
         assert 0 < row["losses"] < row["step"]
     assert rows[1]["memory"] > rows[0]["memory"], "the variance heads and multipliers are held, too"
     printed = table(rows)
-    assert printed[0][2] == "+0.0 %"
     assert all(len(line) == 5 for line in printed)
+
+
+def test_the_difference_is_of_steps_taken_together():
+    reference = {"name": "REG", "times": [1.0, 2.0, 4.0], "step": 2.0, "losses": 0.1, "memory": 10.0}
+    row = {**reference, "name": "all", "times": [1.1, 2.4, 4.4], "step": 2.4}
+    printed = table([reference, row])
+    assert printed[0][2] == "" and printed[1][1] == "2.400"
+    assert printed[1][2] == "+10.0 % (+10.0 to +15.0)", "the medians alone would say +20 %"
