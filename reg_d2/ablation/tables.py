@@ -41,9 +41,9 @@ def markdown(comparison: Comparison, *, heading: str = "##", figure: str | None 
         )
         parts.append(
             "<details><summary>Means: boxes, masks, cost</summary>\n\n"
-            "Mean and 95 % t-interval over seeds; of two seeds the mean and both; AP and F1 in percent; head, middle, tail "
-            "and two rarest classes by their objects in training. Standard deviation over seeds, pooled over rows: "
-            f"{spread}."
+            "Mean and 95 % t-interval over seeds; of two seeds the mean and both; AP and F1 in percent; head, middle, "
+            "tail and two rarest classes by their objects in training. Standard deviation over seeds, pooled over "
+            f"rows: {spread}."
         )
         for title, metrics in (("Boxes", BOXES), ("Masks", MASKS), ("Cost", COST)):
             parts.append(f"**{title}**\n\n{_means(comparison, _without_twins(comparison, metrics))}")
@@ -119,9 +119,9 @@ def tail_is_rarest(comparison: Comparison, task: str) -> bool:
 
 def _difference_tables(comparison: Comparison) -> list[str]:
     explained = (
-        "row minus the one it is held against, mean [95 % interval] over the seeds that both have, p of the paired t-test "
-        "after Holm's correction for the rows of a column, bold below 0.05; of two seeds the mean (and both), of one its "
-        "difference, without a test"
+        "row minus the one it is held against, mean [95 % interval] over the seeds that both have, p of the paired "
+        "t-test after Holm's correction for the rows of a column, bold below 0.05; of two seeds the mean (and both), "
+        "of one its difference, without a test"
     )
     shown = {
         title: m
