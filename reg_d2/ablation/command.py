@@ -8,15 +8,14 @@ from pathlib import Path
 
 from rich.console import Console
 
-from .data import fingerprints, make_command
+from .data import make_command
 from .execution import FINISHED, Settings, forget, record_failure
 from .local import LocalRunner
 from .locks import RunLock
-from .options import changed_keys
 from .page import write_tables
 from .process import Child, StopRequest, environment, stop_requests, wait_for
 from .progress import StudyView, failure_text, study_table
-from .results import find_equal, read_result, store
+from .results import changes, describe, find_equal, read_result, store
 from .runner import ELSEWHERE_SECONDS
 from .runs import Run, all_runs, select, state_of
 from .slurm import SlurmRunner
@@ -52,7 +51,7 @@ class StudyCommand:
         self.console = console or Console()
 
     def status(self) -> int:
-        """Show every run's state, why runs failed, and what was made under another config."""
+        """Show every run's state, why runs failed, and what was made under another config or with other data."""
         states = {run: state_of(run) for run in self.chosen}
         self.console.print(study_table(self.chosen, states))
         for run, state in states.items():
@@ -98,24 +97,24 @@ class StudyCommand:
             jobs: runs side by side; None: one, or on a cluster all.
             workers, keep: as of ``Settings``.
             rerun: rows whose results are dropped first.
-            rerun_changed: drop results of another config first.
+            rerun_changed: drop results of another config or other data first.
             slurm: submitit's parameters; None: on this machine.
             cluster: submitit's name of the cluster.
         """
         if slurm is not None:
             workers = int(slurm.get("gpus_per_node", 0)) or workers
         self._forget(rerun, rerun_changed)
-        self._report_changed(self.chosen)
         with stop_requests() as stop:
             good = self._make_data(stop)
-            data = {name: fingerprints(self.study.datasets[name]) for name in good}
+            # Made anew, the data may differ from those of the results.
+            self._forget((), rerun_changed)
+            self._report_changed(self.chosen)
             todo = [run for run in self.chosen if run.dataset in good and state_of(run) not in FINISHED]
-            todo = self._without_equals(todo, data, again=rerun)
+            todo = self._without_equals(todo, again=rerun)
             settings = Settings(
                 workers=workers,
                 jobs=jobs or (1 if slurm is None else max(1, len(todo))),
                 keep=keep,
-                data=data,
                 sources={run.source.row for run in self.runs if run.source is not None},
             )
             with StudyView(self.chosen, self.console) as view:
@@ -143,9 +142,7 @@ class StudyCommand:
             if run.row in rerun or (rerun_changed and state_of(run) == "changed"):
                 forget(run)
 
-    def _without_equals(
-        self, runs: Sequence[Run], data: Mapping[str, Mapping[str, str]], again: Sequence[str]
-    ) -> list[Run]:
+    def _without_equals(self, runs: Sequence[Run], again: Sequence[str]) -> list[Run]:
         """The runs but for those that another study, or another row, has done already: their results are copied.
 
         One whose checkpoint is to be evaluated is not copied, nor is a row that was asked for again: numbers bring no
@@ -155,7 +152,7 @@ class StudyCommand:
         left = []
         for run in runs:
             wanted = run in needed or run.row in again
-            if wanted or (equal := find_equal(self.results, run, data[run.dataset])) is None:
+            if wanted or (equal := find_equal(self.results, run)) is None:
                 left.append(run)
                 continue
             store(run.result, equal[1])
@@ -195,9 +192,7 @@ class StudyCommand:
     def _report_changed(self, runs: Sequence[Run]) -> None:
         changed = [run for run in runs if state_of(run) == "changed"]
         for run in changed:
-            keys = changed_keys(read_result(run.result)["config"], run.config)
-            what = ", ".join(f"{k} was {old}, is {new}" for k, (old, new) in list(keys.items())[:5])
-            self._say(f"{run.name} was made under another config: {what}")
+            self._say(f"{run.name} was made {describe(changes(read_result(run.result), run))}")
         if changed:
             self._say(
                 f"{len(changed)} results are kept and not used; --rerun-changed replaces them. To keep both, give the "

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from .options import changed_keys
-from .results import read_result
+from .results import changes, describe, read_result
 from .runs import Run
 from .statistics import Estimate, estimate, holm, paired
 from .study import Study
@@ -94,16 +93,16 @@ class Comparison:
 
 
 def compare(study: Study, runs: Sequence[Run], dataset: str) -> Comparison:
-    """The numbers of one data set, from the result files of its runs alone; those of another config are left out."""
+    """The numbers of one data set, from the result files of its runs alone; those of another config or other
+    data are left out."""
     rows: dict[str, dict[int, dict]] = {}
     notes = []
     for run in sorted((r for r in runs if r.dataset == dataset), key=lambda r: list(study.rows).index(r.row)):
         result = read_result(run.result)
         if result is None:
             continue
-        if changed := changed_keys(result["config"], run.config):
-            keys = ", ".join(f"{k} {old} -> {new}" for k, (old, new) in list(changed.items())[:3])
-            notes.append(f"{run.row}, seed {run.seed}, is left out: it was made under another config ({keys})")
+        if changed := changes(result, run):
+            notes.append(f"{run.row}, seed {run.seed}, is left out: it was made {describe(changed, limit=3)}")
             continue
         rows.setdefault(run.row, {})[run.seed] = result
     comparison = Comparison(study, dataset, rows, notes=notes)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from ..evaluation.results import replace_text
 from .locks import RunLock
 from .process import Child, environment
 from .results import collect, store
-from .runs import FAILURE_FILE, Run, state_of
+from .runs import BEGUN_FILE, FAILURE_FILE, Run, begun_with, state_of
 
 KEEP = ("none", "final", "all")
 # There is a result: nothing to run.
@@ -26,23 +26,21 @@ class Settings:
         workers: GPUs of one run, or its processes on CPUs.
         jobs: runs side by side on one machine.
         keep: checkpoints that stay after a run: the ``final`` one, ``all``, or ``none``.
-        data: data set -> fingerprints of its files.
         sources: rows whose checkpoints other rows evaluate; these stay in any case.
     """
 
     workers: int = 1
     jobs: int = 1
     keep: str = "final"
-    data: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     sources: Collection[str] = ()
 
 
 class Execution:
     """A run whose lock this process holds, and its program."""
 
-    def __init__(self, run: Run, settings: Settings, lock: RunLock, child: Child):
+    def __init__(self, run: Run, settings: Settings, data: Mapping[str, str], lock: RunLock, child: Child):
         self.run, self.started = run, time.time()
-        self._settings, self._lock, self._child = settings, lock, child
+        self._data, self._settings, self._lock, self._child = data, settings, lock, child
         self._interrupted = False
 
     @classmethod
@@ -62,13 +60,15 @@ class Execution:
             lock.release()
             return None
         (run.folder / FAILURE_FILE).unlink(missing_ok=True)
-        command = run.command(settings.workers)
         try:
+            data = run.data
+            begin(run, data)
+            command = run.command(settings.workers)
             child = Child(command, run.log, environment(threads, gpus), keep_open=[lock.fd])
         except BaseException:
             lock.release()
             raise
-        return cls(run, settings, lock, child)
+        return cls(run, settings, data, lock, child)
 
     def interrupt(self) -> None:
         """Have it save its state and stop; a second call kills it."""
@@ -99,8 +99,7 @@ class Execution:
 
     def _record(self) -> str:
         try:
-            data = self._settings.data.get(self.run.dataset, {})
-            result = collect(self.run, side_by_side=self._settings.jobs, data=data)
+            result = collect(self.run, side_by_side=self._settings.jobs, data=self._data)
         except (OSError, ValueError, KeyError) as error:
             record_failure(self.run, f"its results cannot be read: {error}", self._child.tail())
             return "failed"
@@ -116,6 +115,14 @@ class Execution:
                 path.unlink()
 
 
+def begin(run: Run, data: Mapping[str, str]) -> None:
+    """Write into a run's folder what it is begun with; what was begun there with other data is deleted first."""
+    then = begun_with(run.folder).get("data", {})
+    if any(then.get(name, now) != now for name, now in data.items()):
+        _delete_state(run)
+    replace_text(run.folder / BEGUN_FILE, json.dumps({"data": dict(data)}, indent=2) + "\n")
+
+
 def record_failure(run: Run, status: str, tail: str) -> None:
     """Write why a run failed beside its log."""
     content = {"status": status, "tail": tail, "time": time.time()}
@@ -125,5 +132,10 @@ def record_failure(run: Run, status: str, tail: str) -> None:
 def forget(run: Run) -> None:
     """Delete a run's result and checkpoints, so that it is done again from its start."""
     run.result.unlink(missing_ok=True)
-    for path in [*run.folder.glob("*.pth"), run.folder / "last_checkpoint"]:
+    _delete_state(run)
+
+
+def _delete_state(run: Run) -> None:
+    """Checkpoints, and what tells how far a training is; logs stay."""
+    for path in [*run.folder.glob("*.pth"), run.folder / "last_checkpoint", run.folder / "metrics.json"]:
         path.unlink(missing_ok=True)

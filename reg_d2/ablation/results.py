@@ -20,6 +20,7 @@ TASKS = ("bbox", "segm", "segm_boxes")
 NUMBERS = ("AP", "AP50", "AP75", "precision", "recall", "f1")
 RAREST = 2
 REQUIRED = {"study", "dataset", "row", "seed", "config_hash", "config", "metrics"}
+DATA_OF = "data of "
 PACKAGES = ("torch", "torchvision", "numpy")
 
 
@@ -42,13 +43,39 @@ def read_result(path: str | os.PathLike) -> dict | None:
     return content
 
 
+def changes(stored: Mapping[str, Any], run) -> dict[str, tuple[Any, Any]]:
+    """What a stored result was made with and its run is not: config key, or ``data of NAME`` -> (then, now).
+
+    Data that are not on this machine, or were not when the result was made, count as unchanged.
+
+    Args:
+        stored: of ``read_result``.
+        run: a ``runs.Run``.
+    """
+    found = changed_keys(stored["config"], run.config)
+    then = stored.get("data", {})
+    return found | {
+        f"{DATA_OF}{name}": (then[name], now) for name, now in run.data.items() if then.get(name, now) != now
+    }
+
+
+def describe(changed: Mapping[str, tuple[Any, Any]], limit: int = 5) -> str:
+    """``under another config: SOLVER.MAX_ITER was 7, is 25``; ``with other data: data of x were ab12, are cd34``."""
+    how = "with other data" if all(key.startswith(DATA_OF) for key in changed) else "under another config"
+    parts = []
+    for key, (old, new) in list(changed.items())[:limit]:
+        was, are = ("were", "are") if key.startswith(DATA_OF) else ("was", "is")
+        parts.append(f"{key} {was} {old}, {are} {new}")
+    return f"{how}: {', '.join(parts)}"
+
+
 def collect(run, *, side_by_side: int, data: Mapping[str, str]) -> dict[str, Any]:
     """A finished run's numbers from its folder, and where they come from.
 
     Args:
         run: a ``runs.Run``.
         side_by_side: how many runs shared the machine, which step times depend on.
-        data: fingerprints of its data.
+        data: fingerprints of its data when it began.
 
     Raises:
         OSError, ValueError: its folder lacks results.json, or holds a broken one.
@@ -73,7 +100,7 @@ def collect(run, *, side_by_side: int, data: Mapping[str, str]) -> dict[str, Any
     }
 
 
-def find_equal(results: str | os.PathLike, run, data: Mapping[str, str]) -> tuple[Path, dict[str, Any]] | None:
+def find_equal(results: str | os.PathLike, run) -> tuple[Path, dict[str, Any]] | None:
     """A stored result of any study with a run's config and data: the file, and its content under the run's name.
 
     Studies have rows in common; such a row need not be trained once for each. ``copied_from`` of the content says
@@ -81,12 +108,12 @@ def find_equal(results: str | os.PathLike, run, data: Mapping[str, str]) -> tupl
 
     Args:
         results: folder of all studies' results.
-        run: a ``runs.Run`` without a result.
-        data: fingerprints of its data; without them nothing is equal.
+        run: a ``runs.Run`` without a result; without its data here nothing is equal.
     """
+    data = run.data
     for path in sorted(Path(results).glob(f"*/*/*-seed{run.seed}.json")):
         result = read_result(path)
-        if data and result["data"] == dict(data) and not changed_keys(result["config"], run.config):
+        if data and result.get("data") == data and not changes(result, run):
             origin = result.get("copied_from", path.relative_to(results).with_suffix("").as_posix())
             place = {"study": run.study, "dataset": run.dataset, "row": run.row, "seed": run.seed}
             return path, {**result, **place, "copied_from": origin}

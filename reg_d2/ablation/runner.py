@@ -105,9 +105,11 @@ class Runner(ABC):
         state = state_of(source)
         if source in self._waiting or source in self._active or state == "running":
             return False
-        if source.weights.is_file() and state in FINISHED:
+        if source.weights.is_file() and state == "done":
             return True
-        why = f"{source.name} failed" if source in self._failed else f"{source.weights} is not on this machine"
+        why = f"{source.weights} is not on this machine"
+        if source in self._failed or state == "changed":
+            why = f"{source.name} {'failed' if source in self._failed else 'was made under another config or data'}"
         record_failure(run, f"needs the checkpoint of {source.row}: {why}", f"--rerun {source.row} trains it again")
         self._failed.add(run)
         self._drop(run, "failed")

@@ -12,15 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from ..engine import load_config
+from .data import data_files, fingerprints
 from .locks import is_locked
-from .options import changed_keys, config_hash, deciding
-from .results import read_result
+from .options import config_hash, deciding
+from .results import changes, read_result
 from .study import Study, StudyError
 
 # How a run stands, in the order of a summary.
 STATES = ("done", "running", "queued", "cut", "missing", "failed", "changed")
 CHECKPOINT = "model_final.pth"
 FAILURE_FILE = "failed.json"
+# What the run in a folder was begun with.
+BEGUN_FILE = "begun.json"
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,7 @@ class Run:
         program, config_file, options: what is called; options as (key, value) pairs.
         config: what decides its numbers (``options.deciding``).
         max_iter: steps of its training.
+        data_files: (name, COCO file) of its data sets.
         folder: its checkpoints and logs. The config's hash is in the name, so that a cut run is never continued
             under another config.
         result: its numbers, as JSON.
@@ -47,6 +51,7 @@ class Run:
     options: tuple[tuple[str, str], ...]
     config: Mapping[str, Any]
     max_iter: int
+    data_files: tuple[tuple[str, Path], ...]
     folder: Path
     result: Path
     source: Run | None = None
@@ -59,6 +64,11 @@ class Run:
     def name(self) -> str:
         """``dataset/row-seed0``"""
         return f"{self.dataset}/{self.row}-seed{self.seed}"
+
+    @property
+    def data(self) -> dict[str, str]:
+        """Fingerprints of its data as they are now, of those that are on this machine."""
+        return fingerprints(self.data_files)
 
     @property
     def lock(self) -> Path:
@@ -101,7 +111,7 @@ def all_runs(study: Study, output: str | os.PathLike, results: str | os.PathLike
         ordered = sorted(study.rows.values(), key=lambda row: row.evaluate_of is not None)
         for seed in study.seeds:
             for row in ordered:
-                options, max_iter, config = resolved[row.name]
+                options, max_iter, files, config = resolved[row.name]
                 config = {**config, "SEED": seed}
                 if row.evaluate_of is not None:
                     config["evaluate_of"] = config_hash(runs[dataset.name, row.evaluate_of, seed].config)
@@ -116,6 +126,7 @@ def all_runs(study: Study, output: str | os.PathLike, results: str | os.PathLike
                     options=(*options.items(), ("SEED", str(seed))),
                     config=config,
                     max_iter=max_iter,
+                    data_files=files,
                     folder=Path(output) / study.name / dataset.name / f"{name}-{config_hash(config)}",
                     result=Path(results) / study.name / dataset.name / f"{name}.json",
                     source=runs.get((dataset.name, row.evaluate_of, seed)),
@@ -123,19 +134,20 @@ def all_runs(study: Study, output: str | os.PathLike, results: str | os.PathLike
     return list(runs.values())
 
 
-def _resolve(study: Study, dataset: str, row: str) -> tuple[dict[str, str], int, dict[str, Any]]:
-    """Options, number of steps, and what decides the numbers but the seed."""
+def _resolve(study: Study, dataset: str, row: str) -> tuple[dict[str, str], int, tuple, dict[str, Any]]:
+    """Options, number of steps, files of the data, and what decides the numbers but the seed."""
     base = study.datasets[dataset].base
     options = {**study.datasets[dataset].options, **study.rows[row].options}
     try:
         cfg = _base_config(base, options.get("PROJECTS")).clone()
         cfg.merge_from_list([x for pair in options.items() for x in pair])
+        files = data_files(cfg)
     except (KeyError, ValueError, AssertionError) as error:
         message = error.args[0] if error.args else error
         raise StudyError(f"{study.path}: row {row!r} on {dataset}: {message}") from None
     if len(cfg.DATASETS.TEST) != 1:
         raise StudyError(f"{study.path}: {dataset}: DATASETS.TEST is {cfg.DATASETS.TEST}; expected one data set")
-    return options, cfg.SOLVER.MAX_ITER, deciding(cfg)
+    return options, cfg.SOLVER.MAX_ITER, files, deciding(cfg)
 
 
 @lru_cache
@@ -160,7 +172,7 @@ def select(runs: Collection[Run], **chosen: Collection | None) -> list[Run]:
 def state_of(run: Run) -> str:
     """One of ``STATES`` but "queued", which only a cluster knows, from the run's files alone."""
     if (stored := read_result(run.result)) is not None:
-        return "changed" if changed_keys(stored["config"], run.config) else "done"
+        return "changed" if changes(stored, run) else "done"
     if is_locked(run.lock):
         return "running"
     if (run.folder / FAILURE_FILE).is_file():
@@ -182,7 +194,17 @@ def progress_of(run: Run) -> float:
 
 def failure_of(run: Run) -> dict | None:
     """What is recorded of a failed run: ``status``, ``tail`` (last lines of its log), ``time`` (Unix)."""
+    return _read_record(run.folder / FAILURE_FILE)
+
+
+def begun_with(folder: Path) -> dict:
+    """What the run in a folder was begun with: ``data``; {} where nothing is recorded."""
+    return _read_record(folder / BEGUN_FILE) or {}
+
+
+def _read_record(path: Path) -> dict | None:
     try:
-        return json.loads((run.folder / FAILURE_FILE).read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
+    return content if isinstance(content, dict) else None

@@ -12,6 +12,7 @@ import yaml
 from reg_d2.ablation import command as command_module
 from reg_d2.ablation import page as page_module
 from reg_d2.ablation import runner as runner_module
+from reg_d2.ablation import runs as runs_module
 from reg_d2.ablation.local import LocalRunner
 from reg_d2.ablation.runs import all_runs
 from reg_d2.ablation.study import load_study
@@ -38,6 +39,7 @@ class Workshop:
 
     def __init__(self, folder: Path):
         self.file, self.results, self.output = folder / "trial.yaml", folder / "results", folder / "output"
+        self.data = {"roads_train": "0123456789ab"}  # what is there, with its fingerprints
         self.content = copy.deepcopy(CONTENT)
         self._known = "", {}
         self.write()
@@ -91,5 +93,6 @@ def workshop(tmp_path, monkeypatch):
     monkeypatch.setattr(LocalRunner, "poll_seconds", 0.02)
     monkeypatch.setattr(runner_module, "ELSEWHERE_SECONDS", 0.1)
     monkeypatch.setattr(command_module, "ELSEWHERE_SECONDS", 0.1)
-    monkeypatch.setattr(command_module, "fingerprints", lambda dataset: {"roads_train": "0123456789ab"})
-    return Workshop(tmp_path)
+    workshop = Workshop(tmp_path)
+    monkeypatch.setattr(runs_module, "fingerprints", lambda files: dict(workshop.data))
+    return workshop

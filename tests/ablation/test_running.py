@@ -1,5 +1,6 @@
 """Running a study: what is missing, cut, failed and changed; kills, Ctrl-C, and two at once."""
 
+import hashlib
 import json
 import os
 import signal
@@ -7,12 +8,13 @@ import time
 
 import pytest
 
-from reg_d2.ablation import command as command_module
 from reg_d2.ablation import local
+from reg_d2.ablation.data import data_files, fingerprints
 from reg_d2.ablation.local import least_used, share_of_cores
 from reg_d2.ablation.locks import RunLock, is_locked
 from reg_d2.ablation.runs import state_of
 from reg_d2.ablation.study import StudyError
+from reg_d2.engine import load_config
 
 from .conftest import wait_until
 
@@ -126,14 +128,60 @@ def test_a_run_that_another_study_has_done_is_not_done_again(workshop, capsys):
     assert len(workshop.steps("the_same0")) == 25, "asked for again, it is trained"
 
 
-def test_a_run_on_other_data_is_not_the_same_run(workshop, monkeypatch):
+def test_a_run_on_other_data_is_not_the_same_run(workshop):
     workshop.write(seeds=[0])
     assert workshop.main("--rows", "plain") == 0
     workshop.file = workshop.file.with_name("second.yaml")
     workshop.write()
-    monkeypatch.setattr(command_module, "fingerprints", lambda dataset: {"roads_train": "ba9876543210"})
+    workshop.data = {"roads_train": "ba9876543210"}
     assert workshop.main("--rows", "plain") == 0
     assert len(workshop.steps("plain0")) == 25
+
+
+def test_results_on_other_data_are_reported_and_not_used(workshop, capsys):
+    workshop.content["rows"]["halved"] = {"evaluate_of": "better", "set": {"MODEL.ROI_HEADS.NMS_THRESH_TEST": 0.3}}
+    workshop.write(seeds=[0])
+    assert workshop.main() == 0
+    workshop.data = {}
+    assert workshop.main() == 0, "made elsewhere: the data are not here"
+    workshop.data = {"roads_train": "ba9876543210", "roads_val": "new"}
+    capsys.readouterr()
+    assert workshop.main("--status") == 1
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "plain-seed0 was made with other data: data of roads_train were 0123456789ab, are ba9876543210" in printed
+    assert workshop.main("--tables-only") == 0
+    assert "plain, seed 0, is left out: it was made with other" in (workshop.results / "trial/table.md").read_text()
+    workshop.runs()["halved0"].result.unlink()
+    assert workshop.main() == 1
+    assert "better-seed0 was made under another config or data" in capsys.readouterr().out, "its checkpoint is old, too"
+    assert workshop.main("--rerun-changed") == 0
+    assert json.loads(workshop.runs()["plain0"].result.read_text())["data"] == workshop.data
+    assert len(workshop.steps("plain0")) == 2 * 25
+
+
+def test_a_cut_run_whose_data_have_changed_starts_afresh(workshop):
+    workshop.write(seeds=[0], set={"SOLVER": {"MAX_ITER": 60, "WARMUP_ITERS": 10}})
+    for goal, data in ((12, "one"), (24, "one"), (36, "two")):
+        workshop.data = {"roads_train": data}
+        process = workshop.fork("--rows", "plain")
+        wait_until(lambda goal=goal: len(workshop.steps("plain0")) >= goal)
+        os.kill(process.pid, signal.SIGINT)
+        process.join(30)
+    steps = [step for _, step in workshop.steps("plain0")]
+    begun = [i for i, step in enumerate(steps) if step == 0]
+    assert len(begun) == 2 and begun[1] >= 24, "it went on over the same data, and began again over others"
+
+
+def test_fingerprints_are_those_of_the_files_that_are_there(tmp_path, monkeypatch):
+    monkeypatch.setenv("REG_D2_DATASETS", str(tmp_path))
+    cfg = load_config("configs/studies/base/highway.yaml")
+    (train, train_file), (val, _) = files = data_files(cfg)
+    assert (train, val) == (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)
+    train_file.parent.mkdir()
+    train_file.write_text("{}")
+    assert fingerprints(files) == {train: hashlib.sha256(b"{}").hexdigest()[:12]}
+    cfg.DATASETS.CATALOG = "elsewhere.yaml"
+    assert data_files(cfg) == ()
 
 
 def test_results_of_another_config_are_reported_and_not_used(workshop, capsys):

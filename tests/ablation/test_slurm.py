@@ -27,10 +27,10 @@ def test_a_job_survives_its_way_to_another_machine(workshop):
     """submitit pickles it; what arrives does the whole run."""
     workshop.write(seeds=[0])
     run = workshop.runs()["plain0"]
-    sent = pickle.loads(cloudpickle.dumps(Job(run, Settings(workers=2, data={"roads": {"a": "b"}}))))
+    sent = pickle.loads(cloudpickle.dumps(Job(run, Settings(workers=2))))
     assert sent() == "done"
     assert "--num-gpus 2" in (run.folder / "calls.txt").read_text()
-    assert json.loads(run.result.read_text())["data"] == {"a": "b"}
+    assert json.loads(run.result.read_text())["data"] == workshop.data
     assert state_of(run) == "done"
 
 

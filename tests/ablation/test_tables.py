@@ -35,7 +35,7 @@ def store(run, ap, **changes):
     content = {"study": run.study, "dataset": run.dataset, "row": run.row, "seed": run.seed}
     content |= {"metrics": {"bbox": task(ap), "segm": task(ap - 5), "segm_boxes": task(ap)}}
     content |= {"cost": {"step_time": 0.25, "peak_memory": 900.0, "seconds": 200.0}, "versions": {"torch": "2.0"}}
-    content |= {"hardware": {"device": "an abacus", "side_by_side": 3}, "data": {"roads": "ab"}}
+    content |= {"hardware": {"device": "an abacus", "side_by_side": 3}, "data": {"roads_train": "0123456789ab"}}
     content |= {"config": run.config, "config_hash": config_hash(run.config), **changes}
     run.result.parent.mkdir(parents=True, exist_ok=True)
     run.result.write_text(json.dumps(content))
@@ -166,11 +166,11 @@ def test_gaps_and_foreign_results_are_said(filled):
     runs["best2"].result.unlink()
     store(runs["better1"], 99.0, config={**runs["better1"].config, "SOLVER.MAX_ITER": 7})
     filled.content["rows"]["untried"] = {"set": {"SOLVER.BASE_LR": 0.7}}
-    store(runs["plain0"], 30.0, data={"roads": "cd"})
+    store(runs["plain0"], 30.0, data={"roads_val": "cd"})
     filled.write()
     filled.main("--tables-only")
     text = (filled.results / "trial/table.md").read_text()
-    assert "better, seed 1, is left out: it was made under another config (SOLVER.MAX_ITER 7 -> 25)" in text
+    assert "better, seed 1, is left out: it was made under another config: SOLVER.MAX_ITER was 7, is 25" in text
     assert "99" not in (filled.results / "trial/table.csv").read_text()
     assert "fewer than 3 seeds: better 2, best 2" in text
     assert "no results yet: untried" in text
@@ -254,7 +254,8 @@ def test_a_page_is_generated_between_its_marks(filled):
         update_page(page, filled.results)
 
 
-def test_the_page_of_this_repository_is_what_its_results_give():
+def test_the_page_of_this_repository_is_what_its_results_give(tmp_path, monkeypatch):
+    monkeypatch.setenv("REG_D2_DATASETS", str(tmp_path))  # whatever data are here
     page, results = REPOSITORY / "docs/results.md", REPOSITORY / "docs/results"
     text = page.read_text(encoding="utf-8")
     assert "python tools/ablate.py --page docs/results.md" in text
