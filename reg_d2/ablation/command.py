@@ -110,7 +110,7 @@ class StudyCommand:
             self._forget((), rerun_changed)
             self._report_changed(self.chosen)
             todo = [run for run in self.chosen if run.dataset in good and state_of(run) not in FINISHED]
-            todo = self._without_equals(todo, again=rerun)
+            todo = self._without_equals(todo, workers, again=rerun)
             settings = Settings(
                 workers=workers,
                 jobs=jobs or (1 if slurm is None else max(1, len(todo))),
@@ -142,7 +142,7 @@ class StudyCommand:
             if run.row in rerun or (rerun_changed and state_of(run) == "changed"):
                 forget(run)
 
-    def _without_equals(self, runs: Sequence[Run], again: Sequence[str]) -> list[Run]:
+    def _without_equals(self, runs: Sequence[Run], workers: int, again: Sequence[str]) -> list[Run]:
         """The runs but for those that another study, or another row, has done already: their results are copied.
 
         One whose checkpoint is to be evaluated is not copied, nor is a row that was asked for again: numbers bring no
@@ -152,7 +152,7 @@ class StudyCommand:
         left = []
         for run in runs:
             wanted = run in needed or run.row in again
-            if wanted or (equal := find_equal(self.results, run)) is None:
+            if wanted or (equal := find_equal(self.results, run, workers)) is None:
                 left.append(run)
                 continue
             store(run.result, equal[1])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from .options import reference_workers
 from .results import changes, describe, read_result
 from .runs import Run
 from .statistics import Estimate, estimate, holm, paired
@@ -152,6 +154,14 @@ def _notes(comparison: Comparison) -> list[str]:
     if copied := sorted({r["copied_from"].split("/")[0] for r in results if "copied_from" in r}):
         count = sum("copied_from" in r for r in results)
         notes.append(f"{count} results are those of equal runs of {', '.join(copied)}")
+    hardware = [r.get("hardware", {}) for r in results]
+    workers = Counter(h["workers"] for h in hardware if "workers" in h)
+    if len(workers) > 1:
+        counts = ", ".join(f"{count} from {number}" for number, count in sorted(workers.items()))
+        note = f"the results come from different numbers of workers: {counts}"
+        if any(reference_workers(r["config"]) for r in results):
+            note += "; batch, rate and steps are scaled to the workers (SOLVER.REFERENCE_WORLD_SIZE)"
+        notes.append(note)
     if len({tuple(sorted(r.get("data", {}).items())) for r in results}) > 1:
         notes.append("the results come from different versions of the data: compare their data fingerprints")
     return notes
@@ -166,7 +176,7 @@ class Share:
 
 
 def machines(comparison: Comparison) -> dict[str, Share]:
-    """Where the results were made (device, torch, and how many runs shared it) -> how many, in how long."""
+    """Where the results were made (device, torch, workers, and how many runs shared it) -> how many, in how long."""
     shares: dict[str, Share] = {}
     for seeds in comparison.rows.values():
         for result in seeds.values():
@@ -175,7 +185,8 @@ def machines(comparison: Comparison) -> dict[str, Share]:
             if device is None:
                 continue
             text = f"{device}, torch {result.get('versions', {}).get('torch', '?')}"
-            together = hardware.get("side_by_side", 1)
+            workers, together = hardware.get("workers", 1), hardware.get("side_by_side", 1)
+            text += f", {workers} workers" if workers != 1 else ""
             share = shares.setdefault(text + (f", {together} runs side by side" if together > 1 else ""), Share())
             share.results += 1
             if "copied_from" not in result:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from ..evaluation.results import replace_text
 from .locks import RunLock
+from .options import reference_workers
 from .process import Child, environment
 from .results import collect, store
 from .runs import BEGUN_FILE, FAILURE_FILE, Run, begun_with, state_of
@@ -62,7 +63,7 @@ class Execution:
         (run.folder / FAILURE_FILE).unlink(missing_ok=True)
         try:
             data = run.data
-            begin(run, data)
+            begin(run, data, settings.workers)
             command = run.command(settings.workers)
             child = Child(command, run.log, environment(threads, gpus), keep_open=[lock.fd])
         except BaseException:
@@ -115,12 +116,17 @@ class Execution:
                 path.unlink()
 
 
-def begin(run: Run, data: Mapping[str, str]) -> None:
-    """Write into a run's folder what it is begun with; what was begun there with other data is deleted first."""
-    then = begun_with(run.folder).get("data", {})
-    if any(then.get(name, now) != now for name, now in data.items()):
+def begin(run: Run, data: Mapping[str, str], workers: int) -> None:
+    """Write into a run's folder what it is begun with; what was begun there with other data is deleted first.
+
+    So is what was begun by another number of workers, where the config is scaled to them.
+    """
+    begun = begun_with(run.folder)
+    then = begun.get("data", {})
+    other_data = any(then.get(name, now) != now for name, now in data.items())
+    if other_data or (reference_workers(run.config) and begun.get("workers", workers) != workers):
         _delete_state(run)
-    replace_text(run.folder / BEGUN_FILE, json.dumps({"data": dict(data)}, indent=2) + "\n")
+    replace_text(run.folder / BEGUN_FILE, json.dumps({"data": dict(data), "workers": workers}, indent=2) + "\n")
 
 
 def record_failure(run: Run, status: str, tail: str) -> None:

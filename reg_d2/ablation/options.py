@@ -69,6 +69,11 @@ def config_hash(config: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:HASH_LENGTH]
 
 
+def reference_workers(config: Mapping[str, Any]) -> int:
+    """The number of workers that a config is made for: batch, rate and steps are scaled to another; 0: to none."""
+    return config.get("SOLVER.REFERENCE_WORLD_SIZE", 0)
+
+
 def changed_keys(stored: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Key -> (value stored, value now) of what differs between two of ``deciding``.
 

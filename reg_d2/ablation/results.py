@@ -14,7 +14,7 @@ import numpy as np
 
 from ..evaluation import save_results
 from ..report.provenance import git_commit
-from .options import changed_keys, config_hash
+from .options import changed_keys, config_hash, reference_workers
 
 TASKS = ("bbox", "segm", "segm_boxes")
 NUMBERS = ("AP", "AP50", "AP75", "precision", "recall", "f1")
@@ -100,7 +100,7 @@ def collect(run, *, side_by_side: int, data: Mapping[str, str]) -> dict[str, Any
     }
 
 
-def find_equal(results: str | os.PathLike, run) -> tuple[Path, dict[str, Any]] | None:
+def find_equal(results: str | os.PathLike, run, workers: int) -> tuple[Path, dict[str, Any]] | None:
     """A stored result of any study with a run's config and data: the file, and its content under the run's name.
 
     Studies have rows in common; such a row need not be trained once for each. ``copied_from`` of the content says
@@ -109,10 +109,13 @@ def find_equal(results: str | os.PathLike, run) -> tuple[Path, dict[str, Any]] |
     Args:
         results: folder of all studies' results.
         run: a ``runs.Run`` without a result; without its data here nothing is equal.
+        workers: GPUs of the run, or its processes on CPUs: where the config is scaled to them, they must be equal, too.
     """
-    data = run.data
+    data, scaled = run.data, reference_workers(run.config) > 0
     for path in sorted(Path(results).glob(f"*/*/*-seed{run.seed}.json")):
         result = read_result(path)
+        if scaled and result.get("hardware", {}).get("workers") != workers:
+            continue
         if data and result.get("data") == data and not changes(result, run):
             origin = result.get("copied_from", path.relative_to(results).with_suffix("").as_posix())
             place = {"study": run.study, "dataset": run.dataset, "row": run.row, "seed": run.seed}

@@ -14,7 +14,7 @@ from typing import Any
 from ..engine import load_config
 from .data import data_files, fingerprints
 from .locks import is_locked
-from .options import config_hash, deciding
+from .options import config_hash, deciding, reference_workers
 from .results import changes, read_result
 from .study import Study, StudyError
 
@@ -187,9 +187,15 @@ def progress_of(run: Run) -> float:
             file.seek(0, os.SEEK_END)
             file.seek(max(0, file.tell() - 8192))
             lines = file.read().decode(errors="replace").splitlines()
-        return min(1.0, (json.loads(lines[-1])["iteration"] + 1) / run.max_iter)
+        return min(1.0, (json.loads(lines[-1])["iteration"] + 1) / _steps(run))
     except (OSError, ValueError, KeyError, IndexError, TypeError):
         return 0.0
+
+
+def _steps(run: Run) -> int:
+    """As Detectron2's ``auto_scale_workers`` has them for the workers that the run was begun with."""
+    reference, workers = reference_workers(run.config), begun_with(run.folder).get("workers")
+    return round(run.max_iter / (workers / reference)) if reference and workers else run.max_iter
 
 
 def failure_of(run: Run) -> dict | None:
@@ -198,7 +204,7 @@ def failure_of(run: Run) -> dict | None:
 
 
 def begun_with(folder: Path) -> dict:
-    """What the run in a folder was begun with: ``data``; {} where nothing is recorded."""
+    """What the run in a folder was begun with: ``data``, ``workers``; {} where nothing is recorded."""
     return _read_record(folder / BEGUN_FILE) or {}
 
 

@@ -10,9 +10,11 @@ import pytest
 
 from reg_d2.ablation import local
 from reg_d2.ablation.data import data_files, fingerprints
+from reg_d2.ablation.execution import begin
 from reg_d2.ablation.local import least_used, share_of_cores
 from reg_d2.ablation.locks import RunLock, is_locked
-from reg_d2.ablation.runs import state_of
+from reg_d2.ablation.results import find_equal
+from reg_d2.ablation.runs import progress_of, state_of
 from reg_d2.ablation.study import StudyError
 from reg_d2.engine import load_config
 
@@ -170,6 +172,19 @@ def test_a_cut_run_whose_data_have_changed_starts_afresh(workshop):
     steps = [step for _, step in workshop.steps("plain0")]
     begun = [i for i, step in enumerate(steps) if step == 0]
     assert len(begun) == 2 and begun[1] >= 24, "it went on over the same data, and began again over others"
+
+
+def test_where_batch_and_rate_are_scaled_to_the_workers_their_number_counts(workshop):
+    workshop.write(seeds=[0], set={"SOLVER": {"MAX_ITER": 25, "WARMUP_ITERS": 2, "REFERENCE_WORLD_SIZE": 4}})
+    run = workshop.runs()["plain0"]
+    assert workshop.main("--rows", "plain") == 0
+    assert find_equal(workshop.results, run, 1) and find_equal(workshop.results, run, 2) is None
+    (run.folder / "metrics.json").write_text('{"iteration": 24}')
+    assert progress_of(run) == 0.25, "100 steps of one worker are 25 of four"
+    begin(run, run.data, 1)
+    assert run.weights.is_file()
+    begin(run, run.data, 2)
+    assert not run.weights.is_file(), "what one worker has begun is not continued by two"
 
 
 def test_fingerprints_are_those_of_the_files_that_are_there(tmp_path, monkeypatch):

@@ -97,6 +97,17 @@ def test_numbers_of_another_study_are_named_and_their_time_is_not_counted_again(
     assert "- 3 results are those of equal runs of earlier" in text
 
 
+def test_the_number_of_workers_is_said_where_it_is_not_one(filled):
+    filled.write(set={**filled.content["set"], "SOLVER.REFERENCE_WORLD_SIZE": 8})
+    for run in filled.runs().values():
+        workers = 4 if run.row == "best" and run.seed < 2 else 1
+        store(run, AP[run.row][run.seed], hardware={"device": "an abacus", "workers": workers})
+    filled.main("--tables-only")
+    text = (filled.results / "trial/table.md").read_text()
+    assert "- 2 results from an abacus, torch 2.0, 4 workers: 7 min of training" in text
+    assert "different numbers of workers: 7 from 1, 2 from 4; batch, rate and steps are scaled" in text
+
+
 def test_pooled_deviation_by_hand(filled):
     study = load_study(filled.file)
     comparison = compare(study, list(filled.runs().values()), "roads")
