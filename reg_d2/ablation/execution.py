@@ -11,7 +11,7 @@ from ..evaluation.results import replace_text
 from .locks import RunLock
 from .options import reference_workers
 from .process import Child, environment
-from .results import collect, store
+from .results import collect, made_with, store
 from .runs import BEGUN_FILE, FAILURE_FILE, Run, begun_with, state_of
 
 KEEP = ("none", "final", "all")
@@ -126,7 +126,8 @@ def begin(run: Run, data: Mapping[str, str], workers: int) -> None:
     other_data = any(then.get(name, now) != now for name, now in data.items())
     if other_data or (reference_workers(run.config) and begun.get("workers", workers) != workers):
         _delete_state(run)
-    replace_text(run.folder / BEGUN_FILE, json.dumps({"data": dict(data), "workers": workers}, indent=2) + "\n")
+    content = {"data": dict(data), "workers": workers, **made_with(run)}
+    replace_text(run.folder / BEGUN_FILE, json.dumps(content, indent=2) + "\n")
 
 
 def record_failure(run: Run, status: str, tail: str) -> None:

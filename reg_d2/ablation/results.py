@@ -20,6 +20,8 @@ TASKS = ("bbox", "segm", "segm_boxes")
 NUMBERS = ("AP", "AP50", "AP75", "precision", "recall", "f1")
 RAREST = 2
 REQUIRED = {"study", "dataset", "row", "seed", "config_hash", "config", "metrics"}
+# Of an evaluation's config: the hash of the one that its checkpoint was trained with.
+EVALUATE_OF = "evaluate_of"
 DATA_OF = "data of "
 PACKAGES = ("torch", "torchvision", "numpy")
 
@@ -52,11 +54,40 @@ def changes(stored: Mapping[str, Any], run) -> dict[str, tuple[Any, Any]]:
         stored: of ``read_result``.
         run: a ``runs.Run``.
     """
-    found = changed_keys(stored["config"], run.config)
     then = stored.get("data", {})
-    return found | {
+    return config_changes(stored, run) | {
         f"{DATA_OF}{name}": (then[name], now) for name, now in run.data.items() if then.get(name, now) != now
     }
+
+
+def config_changes(stored: Mapping[str, Any], run) -> dict[str, tuple[Any, Any]]:
+    """As ``changes``, of the configs alone: the run's own, and the one that the checkpoint was trained with.
+
+    Args:
+        stored: with ``config`` and, of an evaluation, ``source_config``.
+    """
+    then, now = dict(stored["config"]), dict(run.config)
+    was, is_now = then.pop(EVALUATE_OF, None), now.pop(EVALUATE_OF, None)
+    if was == is_now:
+        return changed_keys(then, now)
+    source = None if run.source is None else _source_config(stored, was, run.source)
+    if source is None:
+        return changed_keys(then, now) | {EVALUATE_OF: (was, is_now)}
+    return changed_keys(source, run.source.config) | changed_keys(then, now)
+
+
+def _source_config(stored: Mapping[str, Any], hash_then: str | None, source) -> Mapping[str, Any] | None:
+    """What the checkpoint of an evaluation was trained with; results of before it was stored have its hash alone."""
+    if "source_config" in stored:
+        return stored["source_config"]
+    trained = read_result(source.result)
+    return trained["config"] if trained is not None and trained["config_hash"] == hash_then else None
+
+
+def made_with(run) -> dict[str, Any]:
+    """``config`` and, of an evaluation, ``source_config``, as ``config_changes`` compares them."""
+    found = {"config": dict(run.config)}
+    return found if run.source is None else found | {"source_config": dict(run.source.config)}
 
 
 def describe(changed: Mapping[str, tuple[Any, Any]], limit: int = 5) -> str:
@@ -96,7 +127,7 @@ def collect(run, *, side_by_side: int, data: Mapping[str, str]) -> dict[str, Any
         "finished": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         "data": dict(data),
         "config_hash": config_hash(run.config),
-        "config": dict(run.config),
+        **made_with(run),
     }
 
 

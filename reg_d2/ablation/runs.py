@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from ..engine import load_config
 from .data import data_files, fingerprints
 from .locks import is_locked
 from .options import config_hash, deciding, reference_workers
-from .results import changes, read_result
+from .results import EVALUATE_OF, changes, config_changes, read_result
 from .study import Study, StudyError
 
 # How a run stands, in the order of a summary.
@@ -36,8 +36,8 @@ class Run:
         config: what decides its numbers (``options.deciding``).
         max_iter: steps of its training.
         data_files: (name, COCO file) of its data sets.
-        folder: its checkpoints and logs. The config's hash is in the name, so that a cut run is never continued
-            under another config.
+        folder: its checkpoints and logs. The hash of the config that it was begun with is in the name, so that a cut
+            run is never continued under another config.
         result: its numbers, as JSON.
         source: the run whose checkpoint it evaluates, or None.
     """
@@ -114,9 +114,9 @@ def all_runs(study: Study, output: str | os.PathLike, results: str | os.PathLike
                 options, max_iter, files, config = resolved[row.name]
                 config = {**config, "SEED": seed}
                 if row.evaluate_of is not None:
-                    config["evaluate_of"] = config_hash(runs[dataset.name, row.evaluate_of, seed].config)
+                    config[EVALUATE_OF] = config_hash(runs[dataset.name, row.evaluate_of, seed].config)
                 name = f"{row.name}-seed{seed}"
-                runs[dataset.name, row.name, seed] = Run(
+                run = Run(
                     study=study.name,
                     dataset=dataset.name,
                     row=row.name,
@@ -131,7 +131,18 @@ def all_runs(study: Study, output: str | os.PathLike, results: str | os.PathLike
                     result=Path(results) / study.name / dataset.name / f"{name}.json",
                     source=runs.get((dataset.name, row.evaluate_of, seed)),
                 )
+                runs[dataset.name, row.name, seed] = replace(run, folder=_folder(run))
     return list(runs.values())
+
+
+def _folder(run: Run) -> Path:
+    """A run's folder; where there is none, that of the same run under another hash: the config has gained a key."""
+    if not run.folder.is_dir():
+        for folder in sorted(run.folder.parent.glob(f"{run.row}-seed{run.seed}-*")):
+            begun = begun_with(folder)
+            if "config" in begun and not config_changes(begun, run):
+                return folder
+    return run.folder
 
 
 def _resolve(study: Study, dataset: str, row: str) -> tuple[dict[str, str], int, tuple, dict[str, Any]]:
@@ -204,7 +215,7 @@ def failure_of(run: Run) -> dict | None:
 
 
 def begun_with(folder: Path) -> dict:
-    """What the run in a folder was begun with: ``data``, ``workers``; {} where nothing is recorded."""
+    """What the run in a folder was begun with: ``data``, ``workers``, those of ``results.made_with``; {} if unknown."""
     return _read_record(folder / BEGUN_FILE) or {}
 
 

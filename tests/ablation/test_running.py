@@ -4,18 +4,21 @@ import hashlib
 import json
 import os
 import signal
+import sys
 import time
 
 import pytest
 
-from reg_d2.ablation import local
+from reg_d2.ablation import local, options, runs
 from reg_d2.ablation.data import data_files, fingerprints
 from reg_d2.ablation.execution import begin
 from reg_d2.ablation.local import least_used, share_of_cores
 from reg_d2.ablation.locks import RunLock, is_locked
-from reg_d2.ablation.results import find_equal
+from reg_d2.ablation.options import config_hash
+from reg_d2.ablation.results import changes, find_equal, read_result
 from reg_d2.ablation.runs import progress_of, state_of
 from reg_d2.ablation.study import StudyError
+from reg_d2.config import add_reg_config
 from reg_d2.engine import load_config
 
 from .conftest import wait_until
@@ -185,6 +188,50 @@ def test_where_batch_and_rate_are_scaled_to_the_workers_their_number_counts(work
     assert run.weights.is_file()
     begin(run, run.data, 2)
     assert not run.weights.is_file(), "what one worker has begun is not continued by two"
+
+
+def test_a_new_config_key_abandons_neither_evaluations_nor_checkpoints(workshop, monkeypatch):
+    workshop.content["rows"]["halved"] = {"evaluate_of": "plain", "set": {"MODEL.ROI_HEADS.NMS_THRESH_TEST": 0.3}}
+    workshop.write(seeds=[0])
+    assert workshop.main("--rows", "plain", "halved") == 0
+    before = dict(workshop.runs())
+    old = json.loads(before["halved0"].result.read_text())
+    (before["plain0"].folder.parent / "plain-seed0-0123456789ab").mkdir()
+
+    def add_key(cfg):
+        add_reg_config(cfg)
+        cfg.MODEL.REG.BRAND_NEW = False
+
+    monkeypatch.setattr(sys.modules["reg_d2.engine.setup"], "add_reg_config", add_key)
+    monkeypatch.setattr(options, "add_reg_config", add_key)
+    for cached in (runs._base_config, options._defaults):
+        cached.cache_clear()
+    workshop.write(description="read again")
+    after = workshop.runs()
+    assert config_hash(after["plain0"].config) != config_hash(before["plain0"].config)
+    assert {name: run.folder for name, run in after.items() if name != "better0"} == {
+        name: run.folder for name, run in before.items() if name != "better0"
+    }
+    assert state_of(after["plain0"]) == state_of(after["halved0"]) == "done"
+    # Results of before have the hash alone: that of the stored training.
+    del old["source_config"]
+    before["halved0"].result.write_text(json.dumps(old))
+    assert state_of(after["halved0"]) == "done"
+    after["plain0"].result.unlink()
+    assert state_of(after["halved0"]) == "changed"
+    for cached in (runs._base_config, options._defaults):
+        cached.cache_clear()
+
+
+def test_an_evaluation_of_another_training_is_changed(workshop):
+    workshop.content["rows"]["halved"] = {"evaluate_of": "plain", "set": {"TEST.DETECTIONS_PER_IMAGE": 9}}
+    workshop.write(seeds=[0])
+    assert workshop.main("--rows", "plain", "halved") == 0
+    workshop.content["rows"]["plain"]["set"]["SOLVER.BASE_LR"] = 0.25
+    workshop.write()
+    run = workshop.runs()["halved0"]
+    assert changes(read_result(run.result), run) == {"SOLVER.BASE_LR": (0.2, 0.25)}
+    assert not run.folder.exists()
 
 
 def test_fingerprints_are_those_of_the_files_that_are_there(tmp_path, monkeypatch):
