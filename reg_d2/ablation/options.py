@@ -26,13 +26,16 @@ IGNORED = {
     "MODEL.REG.BOX_COUNTS",
     "MODEL.REG.MASK_COUNTS",
 }
+# What trains and evaluates, unless a study says otherwise: "program" of a config, which no config file has.
+PROGRAM = "tools/train_net.py"
+LOSSES_PROJECT, PEERS = "longtail_losses", "MODEL.REG.PEERS."
 # Keys by their beginning, and whether they play a part under a config (its values, by key).
 PLAYS_A_PART: dict[tuple[str, ...], Callable[[Callable[[str], Any]], bool]] = {
     ("SOLVER.PROXIMAL.REFINEMENT_",): lambda value: (
         value("MODEL.REG.BOX.REFINEMENT.LEARNED") or value("MODEL.REG.MASK.REFINEMENT.LEARNED")
     ),
-    # Projects bring losses, with keys of their own, and act where the config names one.
-    ("PROJECTS", "MODEL.REG.PEERS."): lambda value: value("MODEL.REG.BOX.LOSS") not in LOSSES,
+    # Of the project LOSSES_PROJECT: it brings losses and nothing else, so it acts where the config names one.
+    (PEERS,): lambda value: value("MODEL.REG.BOX.LOSS") not in LOSSES,
 }
 BOTH_HEADS = "MODEL.REG.*."
 HASH_LENGTH = 12
@@ -78,7 +81,8 @@ def changed_keys(stored: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str,
     """Key -> (value stored, value now) of what differs between two of ``deciding``.
 
     A key that reg_d2 has gained since counts as having had its default then: a new switch, which is off, makes no
-    result obsolete. Nor does a key that plays no part in both (``PLAYS_A_PART``).
+    result obsolete. Nor does a key that plays no part in both (``PLAYS_A_PART``), nor the project that brings losses
+    alone; every other project may change anything.
     """
     standard = _defaults()
     pairs = {k: (stored.get(k, standard.get(k)), now.get(k, standard.get(k))) for k in sorted({*stored, *now})}
@@ -89,6 +93,8 @@ def changed_keys(stored: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str,
         if not any(plays_a_part(value) for value in values)
         for start in starts
     )
+    if PEERS in idle and "PROJECTS" in pairs:
+        pairs["PROJECTS"] = tuple([name for name in names if name != LOSSES_PROJECT] for names in pairs["PROJECTS"])
     return {k: pair for k, pair in pairs.items() if pair[0] != pair[1] and not k.startswith(idle)}
 
 
@@ -114,4 +120,4 @@ def _detectron2_defaults() -> dict[str, Any]:
 def _defaults() -> dict[str, Any]:
     cfg = get_cfg()
     add_reg_config(cfg)
-    return {**_flat(cfg), **_detectron2_defaults()}
+    return {**_flat(cfg), **_detectron2_defaults(), "program": PROGRAM}

@@ -14,7 +14,7 @@ from typing import Any
 from ..engine import load_config
 from .data import data_files, fingerprints
 from .locks import is_locked
-from .options import config_hash, deciding, reference_workers
+from .options import PROGRAM, config_hash, deciding, reference_workers
 from .results import EVALUATE_OF, changes, config_changes, read_result
 from .study import Study, StudyError
 
@@ -113,6 +113,8 @@ def all_runs(study: Study, output: str | os.PathLike, results: str | os.PathLike
             for row in ordered:
                 options, max_iter, files, config = resolved[row.name]
                 config = {**config, "SEED": seed}
+                if study.program_name != PROGRAM:
+                    config["program"] = study.program_name
                 if row.evaluate_of is not None:
                     config[EVALUATE_OF] = config_hash(runs[dataset.name, row.evaluate_of, seed].config)
                 name = f"{row.name}-seed{seed}"

@@ -30,12 +30,11 @@ from typing import Any
 import yaml
 
 from ..data.catalog import REPOSITORY, dataset_root
-from .options import to_options
+from .options import PROGRAM, to_options
 
 STUDY_KEYS = ("description", "base", "set", "base_row", "seeds", "datasets", "rows", "program", "paper_tables")
 DATASET_KEYS = ("base", "set", "make")
 ROW_KEYS = ("config", "set", "from", "evaluate_of", "versus", "label")
-PROGRAM = "tools/train_net.py"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+]*")
 
 
@@ -75,7 +74,10 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Study:
-    """A checked study; ``rows`` and ``datasets`` by name, in the order of the file."""
+    """A checked study; ``rows`` and ``datasets`` by name, in the order of the file.
+
+    ``program`` is a path here; ``program_name`` the same on every machine: from the repository, or as it is written.
+    """
 
     name: str
     path: Path
@@ -85,6 +87,7 @@ class Study:
     datasets: Mapping[str, Dataset]
     rows: Mapping[str, Row]
     program: str = PROGRAM
+    program_name: str = PROGRAM
     paper_tables: bool = False
 
 
@@ -146,6 +149,9 @@ class _Reader:
         for name, value in given.items():
             self._mapping(value, f"row {name!r}", ROW_KEYS)
         self._one_of(content["base_row"], given, "base_row")
+        written = content.get("program", PROGRAM)
+        program = find_file(written, self.path)
+        inside = Path(program).resolve().is_relative_to(REPOSITORY)
         return Study(
             name=self.path.stem,
             path=self.path,
@@ -154,7 +160,8 @@ class _Reader:
             seeds=self._seeds(content["seeds"]),
             datasets={n: self._dataset(n, v, content.get("base"), shared) for n, v in datasets.items()},
             rows={name: self._row(name, given, content["base_row"]) for name in given},
-            program=find_file(content.get("program", PROGRAM), self.path),
+            program=program,
+            program_name=Path(program).resolve().relative_to(REPOSITORY).as_posix() if inside else written,
             paper_tables=bool(content.get("paper_tables", False)),
         )
 

@@ -123,6 +123,26 @@ def test_a_project_plays_a_part_where_the_loss_is_one_of_its_own():
     assert {"MODEL.REG.BOX.LOSS", "PROJECTS"} <= changed_keys(alone, focal).keys()
 
 
+def test_a_project_that_may_change_anything_counts():
+    file = REPOSITORY / "configs/demo.yaml"
+    alone = deciding(load_config(file))
+    both = deciding(load_config(file, ["PROJECTS", "['longtail_losses']"]))
+    both["PROJECTS"] = ["longtail_losses", "my_sampler"]
+    assert changed_keys(alone, both) == {"PROJECTS": ([], ["my_sampler"])}
+
+
+def test_another_program_counts(workshop):
+    (run, *_) = workshop.runs().values()
+    assert run.config["program"] == "tests/ablation/fake_train.py", "the same on every machine"
+    del workshop.content["program"]
+    workshop.write()
+    (standard, *_) = workshop.runs().values()
+    assert "program" not in standard.config
+    assert changed_keys(standard.config, run.config) == {
+        "program": ("tools/train_net.py", "tests/ablation/fake_train.py")
+    }
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
