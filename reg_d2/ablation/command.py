@@ -57,7 +57,7 @@ class StudyCommand:
         for run, state in states.items():
             if state == "failed":
                 self._say(failure_text(run))
-        self._report_changed(self.chosen)
+        self._report_changed()
         return DONE if set(states.values()) == {"done"} else INCOMPLETE
 
     def tables(self) -> int:
@@ -77,7 +77,7 @@ class StudyCommand:
                 self._say(shlex.join(command))
         for run in todo:
             self._say(shlex.join(run.command(workers)))
-        self._report_changed(self.chosen)
+        self._report_changed()
         return DONE
 
     def run(
@@ -96,21 +96,22 @@ class StudyCommand:
         Args:
             jobs: runs side by side; None: one, or on a cluster all.
             workers, keep: as of ``Settings``.
-            rerun: rows whose results are dropped first.
+            rerun: rows whose results are dropped first, with those of what evaluates their checkpoints.
             rerun_changed: drop results of another config or other data first.
             slurm: submitit's parameters; None: on this machine.
             cluster: submitit's name of the cluster.
         """
         if slurm is not None:
             workers = int(slurm.get("gpus_per_node", 0)) or workers
-        self._forget(rerun, rerun_changed)
+        again = self._again(rerun)
+        forget([*again, *(self._changed() if rerun_changed else ())])
         with stop_requests() as stop:
             good = self._make_data(stop)
             # Made anew, the data may differ from those of the results.
-            self._forget((), rerun_changed)
-            self._report_changed(self.chosen)
+            forget(self._changed() if rerun_changed else ())
+            self._report_changed()
             todo = [run for run in self.chosen if run.dataset in good and state_of(run) not in FINISHED]
-            todo = self._without_equals(todo, workers, again=rerun)
+            todo = self._without_equals(todo, workers, again)
             settings = Settings(
                 workers=workers,
                 jobs=jobs or (1 if slurm is None else max(1, len(todo))),
@@ -135,14 +136,23 @@ class StudyCommand:
             return STOPPED
         return DONE if all(state_of(run) == "done" for run in self.chosen) else INCOMPLETE
 
-    def _forget(self, rerun: Sequence[str], rerun_changed: bool) -> None:
-        if unknown := [row for row in rerun if row not in self.study.rows]:
-            raise StudyError(f"--rerun {unknown[0]}: the study's rows are {', '.join(self.study.rows)}")
-        for run in self.chosen:
-            if run.row in rerun or (rerun_changed and state_of(run) == "changed"):
-                forget(run)
+    def _again(self, rerun: Sequence[str]) -> list[Run]:
+        """The runs of some rows, and those that evaluate their checkpoints; these are chosen with them."""
+        rows, chosen = dict.fromkeys(run.row for run in self.chosen), set(self.chosen)
+        for row in rerun:
+            if row not in self.study.rows:
+                raise StudyError(f"--rerun {row}: the study's rows are {', '.join(self.study.rows)}")
+            if row not in rows:
+                raise StudyError(f"--rerun {row}: not among the chosen; add it: --rows {' '.join([*rows, row])}")
+        again = {run for run in chosen if run.row in rerun}
+        again |= {run for run in self.runs if run.source in again and (run in chosen or state_of(run) in FINISHED)}
+        self.chosen = [run for run in self.runs if run in again | chosen]
+        return [run for run in self.chosen if run in again]
 
-    def _without_equals(self, runs: Sequence[Run], workers: int, again: Sequence[str]) -> list[Run]:
+    def _changed(self) -> list[Run]:
+        return [run for run in self.chosen if state_of(run) == "changed"]
+
+    def _without_equals(self, runs: Sequence[Run], workers: int, again: Collection[Run]) -> list[Run]:
         """The runs but for those that another study, or another row, has done already: their results are copied.
 
         One whose checkpoint is to be evaluated is not copied, nor is a row that was asked for again: numbers bring no
@@ -151,7 +161,7 @@ class StudyCommand:
         needed = {run.source for run in runs if run.source is not None}
         left = []
         for run in runs:
-            wanted = run in needed or run.row in again
+            wanted = run in needed or run in again
             if wanted or (equal := find_equal(self.results, run, workers)) is None:
                 left.append(run)
                 continue
@@ -189,8 +199,8 @@ class StudyCommand:
             self._say(failure_text(runs[0]))
         return status == 0
 
-    def _report_changed(self, runs: Sequence[Run]) -> None:
-        changed = [run for run in runs if state_of(run) == "changed"]
+    def _report_changed(self) -> None:
+        changed = self._changed()
         for run in changed:
             self._say(f"{run.name} was made {describe(changes(read_result(run.result), run))}")
         if changed:

@@ -8,15 +8,17 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..evaluation.results import replace_text
-from .locks import RunLock
+from .locks import RunLock, is_locked
 from .options import reference_workers
 from .process import Child, environment
 from .results import collect, made_with, store
 from .runs import BEGUN_FILE, FAILURE_FILE, Run, begun_with, state_of
+from .study import StudyError
 
 KEEP = ("none", "final", "all")
 # There is a result: nothing to run.
 FINISHED = ("done", "changed")
+_IN_PROGRESS = "{} is in progress: wait for its end, or stop it (Ctrl-C, scancel), before it is done again"
 
 
 @dataclass(frozen=True)
@@ -136,10 +138,23 @@ def record_failure(run: Run, status: str, tail: str) -> None:
     replace_text(run.folder / FAILURE_FILE, json.dumps(content, indent=2) + "\n")
 
 
-def forget(run: Run) -> None:
-    """Delete a run's result and checkpoints, so that it is done again from its start."""
-    run.result.unlink(missing_ok=True)
-    _delete_state(run)
+def forget(runs: Sequence[Run]) -> None:
+    """Delete results and checkpoints, so that the runs are done again from their start.
+
+    Raises:
+        StudyError: one of them is in progress; nothing is deleted then.
+    """
+    if running := [run.name for run in runs if is_locked(run.lock)]:
+        raise StudyError(_IN_PROGRESS.format(", ".join(running)))
+    for run in runs:
+        lock = RunLock(run.lock)
+        if run.folder.is_dir() and not lock.acquire():
+            raise StudyError(_IN_PROGRESS.format(run.name))
+        try:
+            run.result.unlink(missing_ok=True)
+            _delete_state(run)
+        finally:
+            lock.release()
 
 
 def _delete_state(run: Run) -> None:

@@ -234,6 +234,31 @@ def test_an_evaluation_of_another_training_is_changed(workshop):
     assert not run.folder.exists()
 
 
+def test_a_row_done_again_takes_its_evaluations_with_it(workshop):
+    workshop.content["rows"]["halved"] = {"evaluate_of": "plain", "set": {"TEST.DETECTIONS_PER_IMAGE": 9}}
+    workshop.write(seeds=[0])
+    assert workshop.main() == 0
+    calls = workshop.runs()["halved0"].folder / "calls.txt"
+    assert workshop.main("--rows", "plain", "--rerun", "plain") == 0
+    assert len(workshop.steps("plain0")) == 2 * 25 and len(workshop.steps("better0")) == 25
+    assert len(calls.read_text().splitlines()) == 2, "its number was that of the first checkpoint"
+    assert workshop.main("--rerun", "halved") == 0
+    assert len(workshop.steps("plain0")) == 2 * 25 and len(calls.read_text().splitlines()) == 3
+
+
+def test_what_is_in_progress_is_not_deleted(workshop, capsys):
+    workshop.write(seeds=[0])
+    assert workshop.main() == 0
+    run = workshop.runs()["better0"]
+    lock = RunLock(run.lock)
+    assert lock.acquire()
+    with pytest.raises(SystemExit):
+        workshop.main("--rerun", "plain", "better")
+    assert "roads/better-seed0 is in progress: wait for its end" in capsys.readouterr().err
+    lock.release()
+    assert run.weights.is_file() and run.result.is_file() and workshop.runs()["plain0"].result.is_file()
+
+
 def test_fingerprints_are_those_of_the_files_that_are_there(tmp_path, monkeypatch):
     monkeypatch.setenv("REG_D2_DATASETS", str(tmp_path))
     cfg = load_config("configs/studies/base/highway.yaml")
@@ -430,6 +455,10 @@ def test_wrong_choices_end_in_one_line(workshop, capsys):
     for flags, message in (
         (["--rows", "worse"], "the study has no row 'worse'; it has plain, better"),
         (["--rerun", "worse"], "--rerun worse: the study's rows are plain, better"),
+        (
+            ["--rerun", "plain", "--rows", "better"],
+            "plain: not among the chosen; add it: --rows better plain",
+        ),
         (["--slurm", "gpus"], "expected KEY=VALUE"),
     ):
         with pytest.raises(SystemExit) as stopped:
