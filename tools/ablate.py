@@ -46,7 +46,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--slurm",
         nargs="+",
         metavar="KEY=VALUE",
-        help="submit to SLURM: partition, gpus, cpus, minutes, memory, qos, ...",
+        help="submit to SLURM: minutes (of one run), partition, gpus, cpus, memory, qos, ...",
     )
     parser.add_argument("--cluster", default="slurm", help=argparse.SUPPRESS)  # submitit's stand-ins: local, debug
     args = parser.parse_args(argv)

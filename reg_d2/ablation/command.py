@@ -18,7 +18,7 @@ from .progress import StudyView, failure_text, study_table
 from .results import changes, describe, find_equal, read_result, store
 from .runner import ELSEWHERE_SECONDS
 from .runs import Run, all_runs, select, state_of
-from .slurm import SlurmRunner
+from .slurm import SlurmRunner, workers_of
 from .study import Dataset, StudyError, load_study
 
 DONE, INCOMPLETE, STOPPED = 0, 1, 130
@@ -101,8 +101,7 @@ class StudyCommand:
             slurm: submitit's parameters; None: on this machine.
             cluster: submitit's name of the cluster.
         """
-        if slurm is not None:
-            workers = int(slurm.get("gpus_per_node", 0)) or workers
+        workers = workers_of(slurm, workers)
         again = self._again(rerun)
         forget([*again, *(self._changed() if rerun_changed else ())])
         with stop_requests() as stop:

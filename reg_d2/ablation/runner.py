@@ -62,7 +62,7 @@ class Runner(ABC):
 
     @abstractmethod
     def _start(self, run: Run) -> tuple[Any, str] | None:
-        """Start a run: a handle and its state now; None where another process has it."""
+        """Start a run: a handle and its state now ("failed": it is not started); None where another process has it."""
 
     @abstractmethod
     def _poll(self, run: Run, handle: Any) -> str | None:
@@ -86,7 +86,11 @@ class Runner(ABC):
             elif (started := self._start(run)) is None:
                 self._elsewhere[run] = time.time() + ELSEWHERE_SECONDS
             else:
-                self._active[run], state = started
+                handle, state = started
+                if state == "failed":
+                    self._failed.add(run)
+                else:
+                    self._active[run] = handle
                 self._drop(run, state)
 
     def _collect_what_ended(self) -> None:

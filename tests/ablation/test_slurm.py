@@ -13,7 +13,7 @@ from reg_d2.ablation import slurm
 from reg_d2.ablation.execution import Settings
 from reg_d2.ablation.process import StopRequest
 from reg_d2.ablation.runs import state_of
-from reg_d2.ablation.slurm import Job, SlurmRunner, parse_parameters
+from reg_d2.ablation.slurm import Job, SlurmRunner, parse_parameters, workers_of
 
 from .conftest import wait_until
 
@@ -38,7 +38,7 @@ def test_all_jobs_are_submitted_at_once_and_evaluations_after_their_rows(worksho
     workshop.content["rows"]["halved"] = {"evaluate_of": "better", "set": {"MODEL.ROI_HEADS.NMS_THRESH_TEST": 0.3}}
     workshop.content["rows"]["broken"] = {"set": {"TEST.EVAL_PERIOD": 3}}
     workshop.write(seeds=[0])
-    assert workshop.main("--slurm", "partition=gpu", "gpus=4", "--cluster", "debug") == 1
+    assert workshop.main("--slurm", "partition=gpu", "gpus=4", "minutes=9", "--cluster", "debug") == 1
     states = {name: state_of(run) for name, run in workshop.runs().items()}
     assert states == {"plain0": "done", "better0": "done", "halved0": "done", "broken0": "failed"}
 
@@ -132,8 +132,79 @@ def test_parameters_are_submitits():
         **{"slurm_partition": "gpu", "gpus_per_node": 4, "cpus_per_task": 32, "timeout_min": 240, "mem_gb": 64},
         **{"slurm_qos": "low", "slurm_account": "roads"},
     }
-    with pytest.raises(ValueError, match="--slurm 'gpus': expected KEY=VALUE; keys: gpus, cpus, minutes"):
-        parse_parameters(["gpus"])
+    own = parse_parameters(["gpus_per_node=4", "timeout_min=240", "slurm_partition=gpu"])
+    assert own == {"gpus_per_node": 4, "timeout_min": 240, "slurm_partition": "gpu"}
+    assert workers_of(own, 1) == 4 and workers_of({"timeout_min": 9}, 2) == workers_of(None, 2) == 2
+    assert parse_parameters(["time=1-0"]) == {"slurm_time": "1-0"}
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("gpus", "--slurm 'gpus': expected KEY=VALUE; keys: gpus, cpus, minutes"),
+        (
+            "gpus=a100:4",
+            "'gpus=a100:4': expected a whole number, as in gpus=4; a kind of GPU .* constraint=NAME",
+        ),
+        ("memory=64GB", "expected a whole number, as in memory=4$"),
+        ("gres=gpu:4", "--slurm 'gres=gpu:4': ask for GPUs by gpus=N"),
+        ("qos=low", "no minutes=N"),
+    ],
+)
+def test_a_wrong_parameter_is_told_what_is_right(given, message):
+    with pytest.raises(ValueError, match=message):
+        parse_parameters([given])
+
+
+@pytest.fixture
+def cluster(monkeypatch, tmp_path):
+    """Commands of SLURM that say what a test wants: ``cluster(sbatch="echo ...")``."""
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+
+    def programs(**scripts):
+        for name, script in ({"srun": "", "sacct": "echo 'JobID|State|NodeList'"} | scripts).items():
+            (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+            (tmp_path / name).chmod(0o755)
+
+    return programs
+
+
+def test_what_sbatch_refuses_ends_in_one_line_or_is_a_failed_run(workshop, cluster, tmp_path, capsys):
+    workshop.write(seeds=[0])
+    cluster(sbatch="echo 'sbatch: error: invalid partition specified: gqu' >&2; exit 1")
+    with pytest.raises(SystemExit):
+        workshop.main("--slurm", "partition=gqu", "minutes=9")
+    error = capsys.readouterr().err
+    assert "error: --slurm: sbatch refuses roads/plain-seed0: sbatch: error: invalid partition" in error
+    plain, better = workshop.runs().values()
+    runner = SlurmRunner([better], Settings(), StopRequest(), parameters={}, logs=tmp_path / "logs")
+    runner._active[plain] = None
+    runner._has_room, runner._collect_what_ended = lambda: True, runner._active.clear
+    assert runner.run() is False
+    assert state_of(better) == "failed"
+
+
+def test_a_job_that_the_cluster_has_forgotten_is_submitted_again(workshop, cluster, tmp_path, monkeypatch):
+    workshop.write(seeds=[0])
+    plain, better = workshop.runs().values()
+    for run, text in (plain, json.dumps({"cluster": "slurm", "job_id": "70", "logs": str(tmp_path)})), (better, "{}"):
+        run.folder.mkdir(parents=True)
+        (run.folder / "job.json").write_text(text)
+    cluster(squeue="echo 70", sbatch="echo Submitted batch job 71")
+    runner = SlurmRunner([], Settings(), StopRequest(), parameters={}, logs=tmp_path / "logs")
+    assert runner._start(plain)[0].job_id == "70", "in the queue, though not yet in the accounts"
+    assert runner._start(better)[0].job_id == "71", "a broken record is none"
+    for squeue in ("", "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1"):
+        cluster(squeue=squeue)
+        assert runner._submitted_before(plain) is None
+    cluster(squeue="echo 'Unable to contact slurm controller' >&2; exit 1")
+    assert runner._submitted_before(plain) is not None
+    job, _ = runner._start(plain)
+    cluster(squeue="")
+    assert runner._poll(plain, job) is None, "it is new: both may not know it yet"
+    monkeypatch.setattr(slurm.time, "time", lambda: 10e10)
+    assert runner._poll(plain, job) == "failed"
+    assert "does not know job 70" in (plain.folder / "failed.json").read_text()
 
 
 def test_a_parameter_that_slurm_lacks_is_refused(workshop):
