@@ -74,17 +74,15 @@ def main(argv: list[str] | None = None) -> int:
             return command.status()
         if args.tables_only:
             return command.tables()
+        what = {
+            "workers": args.num_gpus,
+            "rerun": args.rerun,
+            "rerun_changed": args.rerun_changed,
+            "slurm": None if args.slurm is None else parse_parameters(args.slurm),
+        }
         if args.dry_run:
-            return command.dry_run(args.num_gpus)
-        return command.run(
-            jobs=args.jobs,
-            workers=args.num_gpus,
-            keep=args.keep,
-            rerun=args.rerun,
-            rerun_changed=args.rerun_changed,
-            slurm=None if args.slurm is None else parse_parameters(args.slurm),
-            cluster=args.cluster,
-        )
+            return command.dry_run(**what)
+        return command.run(**what, jobs=args.jobs, keep=args.keep, cluster=args.cluster)
 
 
 if __name__ == "__main__":

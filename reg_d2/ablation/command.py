@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from .data import make_command
-from .execution import FINISHED, Settings, forget, record_failure
+from .execution import FINISHED, Settings, begun_otherwise, forget, record_failure
 from .local import LocalRunner
-from .locks import RunLock
+from .locks import RunLock, is_locked
 from .page import write_tables
 from .process import Child, StopRequest, environment, stop_requests, wait_for
 from .progress import StudyView, failure_text, study_table
@@ -57,7 +58,7 @@ class StudyCommand:
         for run, state in states.items():
             if state == "failed":
                 self._say(failure_text(run))
-        self._report_changed()
+        self._report_changed(self._say)
         return DONE if set(states.values()) == {"done"} else INCOMPLETE
 
     def tables(self) -> int:
@@ -69,15 +70,33 @@ class StudyCommand:
             self._say(f"{self.study.name} has no results in {self.results}")
         return DONE if files else INCOMPLETE
 
-    def dry_run(self, workers: int) -> int:
-        """Print the commands that make the data, and those of the runs that are to be done."""
-        todo = [run for run in self.chosen if state_of(run) not in FINISHED]
+    def dry_run(
+        self, *, workers: int, rerun: Sequence[str], rerun_changed: bool, slurm: Mapping[str, str | int] | None
+    ) -> int:
+        """Print the commands that make the data, and those of the runs that are to be done; the rest as comments.
+
+        Args:
+            workers, rerun, rerun_changed, slurm: as of ``run``.
+        """
+        workers, again = workers_of(slurm, workers), self._again(rerun)
+        anew = {*again, *(self._changed() if rerun_changed else ())}
+        todo = [run for run in self.chosen if run in anew or state_of(run) not in FINISHED]
         for name in dict.fromkeys(run.dataset for run in todo):
             if command := make_command(self.study.datasets[name]):
                 self._say(shlex.join(command))
+        if slurm is not None and todo:
+            self._comment(f"each run is a job: {' '.join(f'{key}={value}' for key, value in slurm.items())}")
+        equals = self._equals(todo, workers, again)
         for run in todo:
-            self._say(shlex.join(run.command(workers)))
-        self._report_changed()
+            if is_locked(run.lock):
+                self._comment(f"{run.name} is in progress")
+            elif run in equals:
+                self._comment(f"{run.name} is the same run as {equals[run][0]}: its numbers would be taken")
+            else:
+                fresh = run in anew or begun_otherwise(run, run.data, workers)
+                self._say(shlex.join(run.command(workers, fresh=fresh)))
+        if not rerun_changed:
+            self._report_changed(self._comment)
         return DONE
 
     def run(
@@ -108,9 +127,13 @@ class StudyCommand:
             good = self._make_data(stop)
             # Made anew, the data may differ from those of the results.
             forget(self._changed() if rerun_changed else ())
-            self._report_changed()
+            self._report_changed(self._say)
             todo = [run for run in self.chosen if run.dataset in good and state_of(run) not in FINISHED]
-            todo = self._without_equals(todo, workers, again)
+            equals = self._equals(todo, workers, again)
+            for run, (path, content) in equals.items():
+                store(run.result, content)
+                self._say(f"{run.name} is the same run as {path}: its numbers are taken")
+            todo = [run for run in todo if run not in equals]
             settings = Settings(
                 workers=workers,
                 jobs=jobs or (1 if slurm is None else max(1, len(todo))),
@@ -151,22 +174,17 @@ class StudyCommand:
     def _changed(self) -> list[Run]:
         return [run for run in self.chosen if state_of(run) == "changed"]
 
-    def _without_equals(self, runs: Sequence[Run], workers: int, again: Collection[Run]) -> list[Run]:
-        """The runs but for those that another study, or another row, has done already: their results are copied.
+    def _equals(
+        self, runs: Sequence[Run], workers: int, again: Collection[Run]
+    ) -> dict[Run, tuple[Path, dict[str, Any]]]:
+        """Of the runs, those that another study, or another row, has done already, with its file and its numbers.
 
-        One whose checkpoint is to be evaluated is not copied, nor is a row that was asked for again: numbers bring no
-        checkpoint, and who asks for a training wants one.
+        One whose checkpoint is to be evaluated is left out, and what was asked for again: numbers bring no checkpoint,
+        and who asks for a training wants one.
         """
         needed = {run.source for run in runs if run.source is not None}
-        left = []
-        for run in runs:
-            wanted = run in needed or run in again
-            if wanted or (equal := find_equal(self.results, run, workers)) is None:
-                left.append(run)
-                continue
-            store(run.result, equal[1])
-            self._say(f"{run.name} is the same run as {equal[0]}: its numbers are taken")
-        return left
+        found = {run: find_equal(self.results, run, workers) for run in runs if run not in needed and run not in again}
+        return {run: equal for run, equal in found.items() if equal is not None}
 
     def _make_data(self, stop: StopRequest) -> list[str]:
         """The data sets whose data are there; runs of the others are recorded as failed."""
@@ -198,15 +216,18 @@ class StudyCommand:
             self._say(failure_text(runs[0]))
         return status == 0
 
-    def _report_changed(self) -> None:
+    def _report_changed(self, say: Callable[[str], None]) -> None:
         changed = self._changed()
         for run in changed:
-            self._say(f"{run.name} was made {describe(changes(read_result(run.result), run))}")
+            say(f"{run.name} was made {describe(changes(read_result(run.result), run))}")
         if changed:
-            self._say(
+            say(
                 f"{len(changed)} results are kept and not used; --rerun-changed replaces them. To keep both, give the "
                 "study or the row another name"
             )
+
+    def _comment(self, text: str) -> None:
+        self._say("# " + text)
 
     def _say(self, text: str) -> None:
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)

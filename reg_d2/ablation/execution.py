@@ -119,17 +119,19 @@ class Execution:
 
 
 def begin(run: Run, data: Mapping[str, str], workers: int) -> None:
-    """Write into a run's folder what it is begun with; what was begun there with other data is deleted first.
-
-    So is what was begun by another number of workers, where the config is scaled to them.
-    """
-    begun = begun_with(run.folder)
-    then = begun.get("data", {})
-    other_data = any(then.get(name, now) != now for name, now in data.items())
-    if other_data or (reference_workers(run.config) and begun.get("workers", workers) != workers):
+    """Write into a run's folder what it is begun with; what was begun there otherwise is deleted first."""
+    if begun_otherwise(run, data, workers):
         _delete_state(run)
     content = {"data": dict(data), "workers": workers, **made_with(run)}
     replace_text(run.folder / BEGUN_FILE, json.dumps(content, indent=2) + "\n")
+
+
+def begun_otherwise(run: Run, data: Mapping[str, str], workers: int) -> bool:
+    """Whether a run's folder holds what was begun with other data, or, where its config is scaled, other workers."""
+    begun = begun_with(run.folder)
+    then = begun.get("data", {})
+    other_data = any(then.get(name, now) != now for name, now in data.items())
+    return other_data or (reference_workers(run.config) > 0 and begun.get("workers", workers) != workers)
 
 
 def record_failure(run: Run, status: str, tail: str) -> None:

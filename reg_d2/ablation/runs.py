@@ -83,11 +83,19 @@ class Run:
     def weights(self) -> Path:
         return self.folder / CHECKPOINT
 
-    def command(self, workers: int = 1) -> list[str]:
-        """The command that trains, goes on, or evaluates; ``workers``: its GPUs, or processes on CPUs."""
+    def command(self, workers: int = 1, *, fresh: bool = False) -> list[str]:
+        """The command that trains, goes on, or evaluates.
+
+        Args:
+            workers: its GPUs, or processes on CPUs.
+            fresh: begin anew where there are checkpoints.
+        """
         start = [sys.executable, self.program, "--config-file", self.config_file]
         start += ["--num-gpus", str(workers)] if workers != 1 else []
-        start += ["--resume"] if self.source is None else ["--eval-only"]
+        if self.source is not None:
+            start += ["--eval-only"]
+        elif not fresh:
+            start += ["--resume"]
         options = [x for pair in self.options for x in pair]
         if self.source is not None:
             options += ["MODEL.WEIGHTS", str(self.source.weights)]

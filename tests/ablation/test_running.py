@@ -76,6 +76,37 @@ def test_dry_run_prints_commands_that_do_it(workshop, capsys):
     assert (run.folder / "results.json").exists()
 
 
+def test_dry_run_says_as_comments_what_is_no_command(workshop, capsys):
+    workshop.content["rows"]["halved"] = {"evaluate_of": "plain", "set": {"TEST.DETECTIONS_PER_IMAGE": 9}}
+    workshop.content["rows"]["twin"] = {"set": {"SOLVER.BASE_LR": 0.2}}
+    workshop.write(seeds=[0])
+    assert workshop.main("--rows", "plain", "halved", "better") == 0
+    workshop.content["rows"]["better"]["set"]["SOLVER.BASE_LR"] = 0.4
+    workshop.write()
+    before = {path: path.read_bytes() for path in workshop.results.rglob("*.json")}
+
+    def printed(*flags):
+        capsys.readouterr()
+        assert workshop.main("--dry-run", *flags) == 0
+        lines = capsys.readouterr().out.splitlines()
+        return [line for line in lines if line[0] == "#"], [line for line in lines if line[0] != "#"]
+
+    comments, commands = printed()
+    assert "# roads/twin-seed0 is the same run as" in comments[0] and "its numbers would be taken" in comments[0]
+    assert "# roads/better-seed0 was made under another config" in comments[1] and not commands
+    comments, (better,) = printed("--rerun-changed", "--slurm", "gpus=4", "minutes=9")
+    assert comments[0] == "# each run is a job: gpus_per_node=4 timeout_min=9"
+    assert " SOLVER.BASE_LR 0.4 " in better and " --num-gpus 4 " in better and "--resume" not in better
+    _, (plain, halved) = printed("--rerun", "plain")
+    assert "--resume" not in plain and "--eval-only" in halved
+    lock = RunLock(workshop.runs()["plain0"].lock)
+    assert lock.acquire()
+    comments, (halved,) = printed("--rerun", "plain")
+    assert "# roads/plain-seed0 is in progress" in comments
+    lock.release()
+    assert {path: path.read_bytes() for path in workshop.results.rglob("*.json")} == before
+
+
 def test_an_evaluation_takes_the_checkpoints_of_its_row(workshop):
     workshop.content["rows"]["halved"] = {"evaluate_of": "better", "set": {"MODEL.ROI_HEADS.NMS_THRESH_TEST": 0.3}}
     workshop.write(seeds=[2])
