@@ -16,7 +16,7 @@ from ..data.mapper import REGDatasetMapper
 from ..evaluation import REGCOCOEvaluator, class_table, detectron2_metrics, paper_tables, save_results
 from ..evaluation.evaluator import PREDICTIONS_FILE
 from ..report import Run, analyse, write_report
-from .predictor import load_weights, trained_classes
+from .predictor import load_weights, trained_record
 from .setup import fast_layout, get_classes, prepare_data
 
 logger = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ def predict_checkpoint(cfg: CfgNode, names: Sequence[str], folder: str | os.Path
     Raises:
         FileNotFoundError, ValueError: no checkpoint, one that does not fit the config, or other classes.
     """
-    trained_classes(cfg.MODEL.WEIGHTS)
+    trained_record(cfg.MODEL.WEIGHTS)
     cfg.DATASETS.TEST = tuple(names)
     prepare_data(cfg, evaluate_only=True)
     model = fast_layout(build_model(cfg).eval(), cfg)

@@ -18,11 +18,11 @@ from detectron2.structures import Instances
 from detectron2.utils.file_io import PathManager
 from PIL import Image
 
-from ..data.coco import ClassInfo
 from ..evaluation.calibration import Calibrator
 from ..evaluation.evaluator import instances_to_coco
 from ..evaluation.results import replace_text
-from .setup import checkpoint_classes, fast_layout, get_classes, set_classes
+from .checkpoint import ClassRecord
+from .setup import checkpoint_record, fast_layout, get_classes, set_record
 
 
 class Predictor:
@@ -51,7 +51,7 @@ class Predictor:
         weights = cfg.MODEL.WEIGHTS
         cfg = cfg.clone()
         cfg.defrost()
-        set_classes(cfg, trained_classes(weights))
+        set_record(cfg, trained_record(weights))
         if calibrator is None:
             # What is left out anyway needs no mask; the margin keeps a score equal to the threshold.
             cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = score_threshold - 1e-6
@@ -182,18 +182,18 @@ def write_json(path: str | os.PathLike, content: dict | Iterable) -> None:
     replace_text(path, json.dumps(content, allow_nan=False, ensure_ascii=False))
 
 
-def trained_classes(weights: str) -> ClassInfo:
+def trained_record(weights: str) -> ClassRecord:
     """The classes of a checkpoint; ValueError for a file that is none, or holds no classes."""
     try:
-        classes = checkpoint_classes(weights)
+        record = checkpoint_record(weights)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
         raise ValueError(f"{weights} is not a checkpoint of tools/train_net.py: {_first_line(error)}") from None
-    if classes is None:
+    if record is None:
         raise ValueError(
             f"{weights} holds no class names: expected a checkpoint of tools/train_net.py (model_*.pth), not "
             "backbone weights or another tool's file"
         )
-    return classes
+    return record
 
 
 def load_weights(model: torch.nn.Module, path: str) -> None:

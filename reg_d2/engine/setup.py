@@ -23,6 +23,7 @@ from ..data.checks.before_run import check_before_run
 from ..data.coco import ClassInfo
 from ..data.loader import resamples, sampled_counts
 from ..losses import imbalance_ratio
+from .checkpoint import ClassRecord
 from .projects import add_projects
 
 logger = logging.getLogger(__name__)
@@ -75,8 +76,9 @@ def prepare_data(cfg: CfgNode, *, evaluate_only: bool = False) -> None:
 
     Args:
         cfg: changed in place.
-        evaluate_only: take the classes from the checkpoint ``MODEL.WEIGHTS``, and register only ``DATASETS.TEST``.
-            A checkpoint that holds no classes (any other tool's) falls back to the training files.
+        evaluate_only: take the classes and their counts, those of the sampler too, from the checkpoint
+            ``MODEL.WEIGHTS``, and register only ``DATASETS.TEST``. A checkpoint that holds no classes (any other
+            tool's) falls back to the training files.
 
     Raises:
         UnusableDatasetError: the data would ruin the run; the message has the command that repairs it.
@@ -85,22 +87,25 @@ def prepare_data(cfg: CfgNode, *, evaluate_only: bool = False) -> None:
     # Every name once: a set may be trained and tested on.
     names = [*([] if evaluate_only else cfg.DATASETS.TRAIN), *cfg.DATASETS.TEST]
     check_before_run(find_entries(catalog, list(dict.fromkeys(names))))
-    classes = checkpoint_classes(cfg.MODEL.WEIGHTS) if evaluate_only else None
+    record = checkpoint_record(cfg.MODEL.WEIGHTS) if evaluate_only else None
     names = list(cfg.DATASETS.TEST)
-    if classes is None:
-        classes = training_classes(find_entries(catalog, cfg.DATASETS.TRAIN))
+    if record is None:
+        record = ClassRecord(training_classes(find_entries(catalog, cfg.DATASETS.TRAIN)))
         names = list(cfg.DATASETS.TRAIN) + names
-    set_classes(cfg, classes)
+    set_record(cfg, record)
     for entry in find_entries(catalog, names):
         if entry.more and entry.name in cfg.DATASETS.TEST:
             raise ValueError(
                 f"{entry.name} of DATASETS.TEST has several sources; evaluation takes one COCO file: write one with "
                 "tools/merge_datasets.py, or name them one by one in the catalogue"
             )
-        register(entry, classes)
-    if not evaluate_only and resamples(cfg):
-        records = [record for name in cfg.DATASETS.TRAIN for record in DatasetCatalog.get(name)]
-        cfg.MODEL.REG.SAMPLED_BOX_COUNTS, cfg.MODEL.REG.SAMPLED_MASK_COUNTS = sampled_counts(cfg, records)
+        register(entry, record.classes)
+    if not evaluate_only:
+        # Written either way: the config may be another run's, with what its sampler showed.
+        counts = [], []
+        if resamples(cfg):
+            counts = sampled_counts(cfg, [x for name in cfg.DATASETS.TRAIN for x in DatasetCatalog.get(name)])
+        cfg.MODEL.REG.SAMPLED_BOX_COUNTS, cfg.MODEL.REG.SAMPLED_MASK_COUNTS = counts
 
 
 def set_classes(cfg: CfgNode, classes: ClassInfo) -> None:
@@ -112,6 +117,13 @@ def set_classes(cfg: CfgNode, classes: ClassInfo) -> None:
     if cfg.MODEL.MASK_ON and not classes.mask_classes:
         logger.warning("No object of the training set has a mask: MODEL.MASK_ON is set to False")
         cfg.MODEL.MASK_ON = False
+
+
+def set_record(cfg: CfgNode, record: ClassRecord) -> None:
+    """Write a checkpoint's classes into the config, and the counts of its sampler where it knows them."""
+    set_classes(cfg, record.classes)
+    if record.sampled_counts is not None:
+        cfg.MODEL.REG.SAMPLED_BOX_COUNTS, cfg.MODEL.REG.SAMPLED_MASK_COUNTS = map(list, record.sampled_counts)
 
 
 def fast_layout(model: nn.Module, cfg: CfgNode) -> nn.Module:
@@ -130,7 +142,13 @@ def get_classes(cfg: CfgNode) -> ClassInfo:
     return ClassInfo(tuple(reg.CLASS_NAMES), tuple(reg.BOX_COUNTS), tuple(reg.MASK_COUNTS))
 
 
-def checkpoint_classes(path: str) -> ClassInfo | None:
+def get_record(cfg: CfgNode) -> ClassRecord:
+    """What a checkpoint of a config's run says of its classes."""
+    reg = cfg.MODEL.REG
+    return ClassRecord(get_classes(cfg), (tuple(reg.SAMPLED_BOX_COUNTS), tuple(reg.SAMPLED_MASK_COUNTS)))
+
+
+def checkpoint_record(path: str) -> ClassRecord | None:
     """The classes that a checkpoint was trained on; None for a file of another tool.
 
     Raises:
@@ -145,7 +163,7 @@ def checkpoint_classes(path: str) -> ClassInfo | None:
     with PathManager.open(path, "rb") as f:
         stored = torch.load(f, map_location="cpu", weights_only=True)
     stored = stored.get("classes") if isinstance(stored, dict) else None
-    return None if stored is None else ClassInfo(*(tuple(stored[k]) for k in ("names", "box_counts", "mask_counts")))
+    return None if stored is None else ClassRecord.from_state(stored)
 
 
 def _setup_logs(cfg: CfgNode) -> None:

@@ -16,12 +16,11 @@ from ..data.bad_images import SkipBadImages
 from ..data.loader import TrainLoader, build_train_loader, stream_seed
 from ..data.mapper import REGDatasetMapper
 from ..optim import build_optimizer
-from .checkpoint import ClassRecord
 from .cost import CostRecorder
 from .evaluate import evaluate
 from .hooks import InterruptSaver, MemoryLog, ProgressBar, StuckStep, quiet_terminal
 from .nonfinite import NonFiniteLossError, nonfinite_error
-from .setup import fast_layout, get_classes
+from .setup import fast_layout, get_record
 
 logger = logging.getLogger(__name__)
 
@@ -114,7 +113,7 @@ class REGTrainer(DefaultTrainer):
         )
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         self.checkpointer = DetectionCheckpointer(
-            model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self), classes=ClassRecord(get_classes(cfg))
+            model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self), classes=get_record(cfg)
         )
         self.start_iter, self.max_iter, self.cfg = 0, cfg.SOLVER.MAX_ITER, cfg
         self.register_hooks(self.build_hooks())
@@ -191,7 +190,7 @@ def evaluate_checkpoint(cfg) -> dict:
         ClassMismatchError: the checkpoint was trained on other classes than the config has.
     """
     model = REGTrainer.build_model(cfg)
-    checkpointer = DetectionCheckpointer(model, cfg.OUTPUT_DIR, classes=ClassRecord(get_classes(cfg)))
+    checkpointer = DetectionCheckpointer(model, cfg.OUTPUT_DIR, classes=get_record(cfg))
     checkpointer.load(cfg.MODEL.WEIGHTS, checkpointables=["classes"])
     os.makedirs(cfg.OUTPUT_DIR, exist_ok=True)
     return REGTrainer.test(cfg, model)

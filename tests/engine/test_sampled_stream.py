@@ -5,7 +5,10 @@ from itertools import islice
 import pytest
 import torch
 
+from reg_d2.data.catalog import REPOSITORY
 from reg_d2.engine import REGTrainer
+from reg_d2.engine.predictor import Predictor
+from reg_d2.engine.setup import load_config, prepare_data
 
 from .test_training import configure, trainer
 
@@ -74,3 +77,40 @@ def test_the_run_s_class_weights_come_from_what_is_drawn(workspace):
     assert list(reg.SAMPLED_MASK_COUNTS) == pytest.approx([19.2, 0])
     plain = configure(workspace, "DATALOADER.SAMPLING.METHOD", "uniform")
     assert plain.MODEL.REG.SAMPLED_BOX_COUNTS == []
+
+
+def test_an_evaluation_has_the_counts_of_the_training_s_sampler(workspace, tmp_path):
+    uniform = ["DATALOADER.SAMPLING.METHOD", "uniform"]
+    for name, options in (("sampled", EVERYTHING), ("plain", uniform)):
+        REGTrainer(configure(workspace, *options)).checkpointer.save(name)
+    sampled, plain, old = (str(tmp_path / "out" / f"{name}.pth") for name in ("sampled", "plain", "old"))
+    stored = torch.load(sampled, weights_only=True)
+    for key in ("sampled_box_counts", "sampled_mask_counts"):
+        del stored["classes"][key]
+    torch.save(stored, old)
+    # Whatever the config's own sampler is, or the counts that another run left in it.
+    stale = ["MODEL.REG.SAMPLED_BOX_COUNTS", [1.0, 2.0], "MODEL.REG.SAMPLED_MASK_COUNTS", [1.0, 0.0]]
+    for options in (EVERYTHING, uniform, [*uniform, *stale]):
+        for weights, boxes, masks in (
+            (sampled, [19.2, 8], [19.2, 0]),
+            (plain, [], []),
+            (old, *((stale[1], stale[3]) if "MODEL.REG.SAMPLED_BOX_COUNTS" in options else ([], []))),
+        ):
+            opts = [*workspace[1], *options, "MODEL.WEIGHTS", weights]
+            cfg = load_config(REPOSITORY / workspace[0], [str(x) for x in opts])
+            of_predictor = Predictor(cfg).cfg.MODEL.REG
+            prepare_data(cfg, evaluate_only=True)
+            for reg in (cfg.MODEL.REG, of_predictor):
+                assert reg.BOX_COUNTS == [8, 8] and reg.MASK_COUNTS == [8, 0]
+                assert list(reg.SAMPLED_BOX_COUNTS) == pytest.approx(boxes)
+                assert list(reg.SAMPLED_MASK_COUNTS) == pytest.approx(masks)
+
+
+def test_counts_of_another_run_s_sampler_do_not_stay_in_a_training(workspace, tmp_path):
+    sampled = configure(workspace, *EVERYTHING)
+    (tmp_path / "config.yaml").write_text(sampled.dump())
+    plain = ["DATALOADER.SAMPLING.METHOD", "uniform", "DATALOADER.SAMPLING.EMPTY_IMAGES", "keep"]
+    cfg = load_config(tmp_path / "config.yaml", [*plain, f"{NODE}.COPY_PASTE.PROBABILITY", "0.0"])
+    assert cfg.MODEL.REG.SAMPLED_BOX_COUNTS
+    prepare_data(cfg)
+    assert cfg.MODEL.REG.SAMPLED_BOX_COUNTS == cfg.MODEL.REG.SAMPLED_MASK_COUNTS == []
