@@ -45,6 +45,10 @@ class LogitAdjustment(BoxLoss):
         node = cfg.MODEL.REG.PEERS.LOGIT_ADJUSTMENT
         return {**super().from_config(cfg), "counts": object_counts(cfg), "tau": node.TAU, "post_hoc": node.POST_HOC}
 
+    @classmethod
+    def trained_as(cls, cfg) -> str:
+        return "cross_entropy" if cfg.MODEL.REG.PEERS.LOGIT_ADJUSTMENT.POST_HOC else super().trained_as(cfg)
+
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         return super().forward(logits if self.post_hoc else logits + self.shift, targets)
 

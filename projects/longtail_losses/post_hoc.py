@@ -17,8 +17,16 @@ from .classifiers import object_counts
 from .fractal import training_dimensions
 
 
+class PostHoc(BoxLoss):
+    """Cross-entropy whose scores alone differ: it takes the checkpoints of every softmax classifier."""
+
+    @classmethod
+    def trained_as(cls, cfg) -> str:
+        return "cross_entropy"
+
+
 @register_box_loss("norcal")
-class NorCal(BoxLoss):
+class NorCal(PostHoc):
     """p_c = e^(z_c) / n_c^gamma, the background e^(z_b) untouched, then divided by their sum.
 
     Source: Pan et al., On Model Calibration for Long-Tailed Object Detection and Instance Segmentation, 2021, and its
@@ -47,7 +55,7 @@ class NorCal(BoxLoss):
 
 
 @register_box_loss("fracal")
-class FRACAL(BoxLoss):
+class FRACAL(PostHoc):
     """p_c = softmax(z - log10(C pi))_c / D_c^lambda, the background's logit untouched and its D 1; then normalised.
 
     pi_c is the class's share of the objects, D_c in [1, 2] the fractal dimension of where its boxes lie in the images.

@@ -1,9 +1,13 @@
-"""What a checkpoint holds beside Detectron2's own: the model's class list, and the counts that it was trained with."""
+"""What a checkpoint holds beside Detectron2's own: the model's class list and counts, and the loss of its boxes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from ..data.coco import ClassInfo, ClassMismatchError, check_same_classes
+
+# Their scores are softmax(z) of the same C + 1 outputs, so that each evaluates the other's checkpoints.
+SOFTMAX = ("cross_entropy", "reg")
 
 
 @dataclass(frozen=True)
@@ -14,29 +18,33 @@ class ClassRecord:
         classes: names and counts of the training set.
         sampled_counts: C objects and C objects with a mask that a pass of the sampler showed (``SAMPLED_BOX_COUNTS``,
             ``SAMPLED_MASK_COUNTS``), both empty without resampling; None: not known, an older checkpoint.
+        box_loss: of ``settings.box_loss_name``; None: not known, an older checkpoint.
     """
 
     classes: ClassInfo
     sampled_counts: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    box_loss: str | None = None
 
     @classmethod
-    def from_state(cls, state: Mapping[str, list]) -> "ClassRecord":
+    def from_state(cls, state: Mapping[str, Any]) -> "ClassRecord":
         """Of what :meth:`state_dict` gave, in this version or an earlier one."""
         classes = ClassInfo(*(tuple(state[k]) for k in ("names", "box_counts", "mask_counts")))
         sampled = None
         if "sampled_box_counts" in state:
             sampled = tuple(state["sampled_box_counts"]), tuple(state["sampled_mask_counts"])
-        return cls(classes, sampled)
+        return cls(classes, sampled, state.get("box_loss"))
 
-    def state_dict(self) -> dict[str, list]:
-        """Plain lists, so that the file loads with ``weights_only``."""
+    def state_dict(self) -> dict[str, Any]:
+        """Plain lists and a str, so that the file loads with ``weights_only``."""
         c = self.classes
         state = {"names": list(c.names), "box_counts": list(c.box_counts), "mask_counts": list(c.mask_counts)}
         if self.sampled_counts is not None:
             state["sampled_box_counts"], state["sampled_mask_counts"] = map(list, self.sampled_counts)
+        if self.box_loss is not None:
+            state["box_loss"] = self.box_loss
         return state
 
-    def load_state_dict(self, state: Mapping[str, list]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Compare; nothing is loaded.
 
         Raises:
@@ -49,3 +57,25 @@ class ClassRecord:
                 f"this run and the checkpoint have the same classes in another order:\n  {list(self.classes.names)}\n"
                 f"  {list(names)}\nResume on the data set that the checkpoint was trained on."
             )
+
+    def check_box_loss(self, trained: "ClassRecord", path: str, loss: str) -> None:
+        """Refuse to evaluate a checkpoint whose box outputs mean something else than this run takes them for.
+
+        Args:
+            trained: of the checkpoint; one that does not know its loss passes.
+            path, loss: of the checkpoint, and ``MODEL.REG.BOX.LOSS`` of this run, for the message.
+
+        Raises:
+            ValueError: another loss; not between cross-entropy and REG with softmax, whose scores are made alike.
+        """
+        if trained.box_loss is None or trained.box_loss == self.box_loss:
+            return
+        softmax = self.box_loss in SOFTMAX
+        if softmax and trained.box_loss in SOFTMAX:
+            return
+        expected = " or ".join(SOFTMAX) if softmax else self.box_loss
+        raise ValueError(
+            f"{path} was trained with the box loss {trained.box_loss!r}, and MODEL.REG.BOX.LOSS {loss!r} of the config "
+            f"takes checkpoints of {expected}: give the config.yaml that the training wrote beside it (--config-file), "
+            "or another checkpoint"
+        )

@@ -80,7 +80,7 @@ def predict_checkpoint(cfg: CfgNode, names: Sequence[str], folder: str | os.Path
     cfg.DATASETS.TEST = tuple(names)
     prepare_data(cfg, evaluate_only=True)
     model = fast_layout(build_model(cfg).eval(), cfg)
-    load_weights(model, cfg.MODEL.WEIGHTS)
+    load_weights(model, cfg)
     files = {}
     for name in names:
         target = os.path.join(folder, name)

@@ -22,7 +22,7 @@ from ..evaluation.calibration import Calibrator
 from ..evaluation.evaluator import instances_to_coco
 from ..evaluation.results import replace_text
 from .checkpoint import ClassRecord
-from .setup import checkpoint_record, fast_layout, get_classes, set_record
+from .setup import checkpoint_record, fast_layout, get_classes, get_record, set_record
 
 
 class Predictor:
@@ -64,7 +64,7 @@ class Predictor:
             )
         self.calibrator = calibrator
         self._model = fast_layout(build_model(cfg).eval(), cfg)
-        load_weights(self._model, weights)
+        load_weights(self._model, cfg)
         self._resize = T.ResizeShortestEdge([cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MIN_SIZE_TEST], cfg.INPUT.MAX_SIZE_TEST)
 
     @torch.no_grad()
@@ -196,10 +196,25 @@ def trained_record(weights: str) -> ClassRecord:
     return record
 
 
-def load_weights(model: torch.nn.Module, path: str) -> None:
-    """Strictly: Detectron2's checkpointer only warns of weights that do not fit, and predicts with random ones."""
+def load_weights(model: torch.nn.Module, cfg: CfgNode) -> None:
+    """``MODEL.WEIGHTS``, for evaluation; strictly: Detectron2's checkpointer only warns of weights that do not fit, and
+    predicts with random ones.
+
+    Args:
+        model: of the config; changed in place.
+        cfg: with its classes filled in.
+
+    Raises:
+        ClassMismatchError: a checkpoint of other classes.
+        ValueError: of another box loss, whose outputs mean something else; or its weights are not the model's.
+    """
+    path = cfg.MODEL.WEIGHTS
     with PathManager.open(path, "rb") as f:
         stored = torch.load(f, map_location="cpu", weights_only=True)
+    if "classes" in stored:
+        record = get_record(cfg)
+        record.load_state_dict(stored["classes"])
+        record.check_box_loss(ClassRecord.from_state(stored["classes"]), path, cfg.MODEL.REG.BOX.LOSS)
     try:
         model.load_state_dict(stored["model"])
     except (KeyError, RuntimeError) as error:
@@ -207,7 +222,8 @@ def load_weights(model: torch.nn.Module, path: str) -> None:
         what = (lines[1] if len(lines) > 1 else lines[0]).strip()
         raise ValueError(
             f"{path} does not fit the config ({what}): give the config.yaml that the training wrote beside it "
-            "(--config-file)"
+            "(--config-file). Under a MODEL.REG.BOX.LOSS that is not the training's own, a checkpoint must be of a run "
+            "without UNCERTAINTY, REFINEMENT.LEARNED and PRIMAL_DUAL of MODEL.REG.BOX"
         ) from None
 
 

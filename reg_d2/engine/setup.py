@@ -23,6 +23,7 @@ from ..data.checks.before_run import check_before_run
 from ..data.coco import ClassInfo
 from ..data.loader import resamples, sampled_counts
 from ..losses import imbalance_ratio
+from ..modeling.settings import box_loss_name
 from .checkpoint import ClassRecord
 from .projects import add_projects
 
@@ -143,9 +144,10 @@ def get_classes(cfg: CfgNode) -> ClassInfo:
 
 
 def get_record(cfg: CfgNode) -> ClassRecord:
-    """What a checkpoint of a config's run says of its classes."""
+    """What a checkpoint of a config's run says of its classes and its box loss."""
     reg = cfg.MODEL.REG
-    return ClassRecord(get_classes(cfg), (tuple(reg.SAMPLED_BOX_COUNTS), tuple(reg.SAMPLED_MASK_COUNTS)))
+    sampled = tuple(reg.SAMPLED_BOX_COUNTS), tuple(reg.SAMPLED_MASK_COUNTS)
+    return ClassRecord(get_classes(cfg), sampled, box_loss_name(cfg))
 
 
 def checkpoint_record(path: str) -> ClassRecord | None:

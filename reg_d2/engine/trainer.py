@@ -20,7 +20,8 @@ from .cost import CostRecorder
 from .evaluate import evaluate
 from .hooks import InterruptSaver, MemoryLog, ProgressBar, StuckStep, quiet_terminal
 from .nonfinite import NonFiniteLossError, nonfinite_error
-from .setup import fast_layout, get_record
+from .predictor import load_weights
+from .setup import checkpoint_record, fast_layout, get_record
 
 logger = logging.getLogger(__name__)
 
@@ -186,11 +187,16 @@ class REGTrainer(DefaultTrainer):
 def evaluate_checkpoint(cfg) -> dict:
     """``--eval-only``: the weights of ``MODEL.WEIGHTS`` on ``DATASETS.TEST``.
 
+    Of a checkpoint of our training all weights must be those of the model; of another tool's file, what fits is taken.
+
     Raises:
         ClassMismatchError: the checkpoint was trained on other classes than the config has.
+        ValueError: the checkpoint is of another box loss, or its weights do not fit the config.
     """
     model = REGTrainer.build_model(cfg)
-    checkpointer = DetectionCheckpointer(model, cfg.OUTPUT_DIR, classes=get_record(cfg))
-    checkpointer.load(cfg.MODEL.WEIGHTS, checkpointables=["classes"])
+    if checkpoint_record(cfg.MODEL.WEIGHTS) is None:
+        DetectionCheckpointer(model).load(cfg.MODEL.WEIGHTS)
+    else:
+        load_weights(model, cfg)
     os.makedirs(cfg.OUTPUT_DIR, exist_ok=True)
     return REGTrainer.test(cfg, model)

@@ -53,6 +53,14 @@ class BoxLoss(nn.Module):
     def from_config(cls, cfg):
         return {"num_classes": cfg.MODEL.ROI_HEADS.NUM_CLASSES}
 
+    @classmethod
+    def trained_as(cls, cfg) -> str:
+        """The name of the loss in a checkpoint, which an evaluation under a config must have, too.
+
+        ``cross_entropy`` for one that only changes scores at test: it takes every softmax classifier.
+        """
+        return cfg.MODEL.REG.BOX.LOSS
+
     def classifier(self, linear: nn.Linear) -> nn.Module:
         """The layer from (N, D) features to (N, A) logits, made of Detectron2's with its C + 1 rows.
 

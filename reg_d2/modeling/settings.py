@@ -76,6 +76,17 @@ def box_loss(cfg: CfgNode) -> BoxLoss | None:
     return None if cls is None else cls(cfg)
 
 
+def box_loss_name(cfg: CfgNode) -> str:
+    """What a checkpoint of a config's run says its box loss is.
+
+    ``cross_entropy``, ``reg`` (softmax), ``reg (sigmoid)``, or the name of a project's loss.
+    """
+    node = cfg.MODEL.REG.BOX
+    if node.LOSS in BOX_LOSSES:
+        return BOX_LOSSES[node.LOSS].trained_as(cfg)
+    return "reg (sigmoid)" if node.LOSS == "reg" and node.ACTIVATION == "sigmoid" else node.LOSS
+
+
 def primal_dual(cfg: CfgNode, task: str, class_weight: Tensor | None, num_classes: int) -> PrimalDual | None:
     """The multipliers of a head's classes (E12), where they are on.
 

@@ -10,7 +10,7 @@ import torch
 from detectron2.utils.env import seed_all_rng
 
 from reg_d2.data.catalog import REPOSITORY
-from reg_d2.engine import REGTrainer
+from reg_d2.engine import REGTrainer, evaluate_checkpoint
 from reg_d2.engine.predictor import Predictor, read_image
 from reg_d2.engine.setup import load_config, prepare_data
 
@@ -21,8 +21,8 @@ from .conftest import CONFIGS, PEERS
 PROJECT = ["PROJECTS", "['longtail_losses']"]
 
 
-def trained(workspace, name, *options, resume=False):
-    """A run of the peer on the workspace's data; not by setup, whose look at the machine takes as long as the run."""
+def prepared(workspace, name, *options):
+    """A trainer of the peer on the workspace's data; not by setup, whose look at the machine takes as long as a run."""
     opts = [*workspace[1], "DATASETS.TEST", "()", "SOLVER.MAX_ITER", 2, "SEED", 1, *options]
     cfg = load_config(REPOSITORY / CONFIGS / f"{name}.yaml", [str(x) for x in opts])
     prepare_data(cfg)
@@ -31,7 +31,11 @@ def trained(workspace, name, *options, resume=False):
     out = Path(cfg.OUTPUT_DIR)
     out.mkdir(exist_ok=True)
     (out / "config.yaml").write_text(cfg.dump())
-    trainer = REGTrainer(cfg)
+    return REGTrainer(cfg)
+
+
+def trained(workspace, name, *options, resume=False):
+    trainer = prepared(workspace, name, *options)
     trainer.resume_or_load(resume=resume)
     trainer.train()
     return trainer
@@ -129,3 +133,86 @@ def test_post_hoc_calibration_of_a_cross_entropy_checkpoint_by_config_alone(work
     given = ["MODEL.REG.PEERS.FRACAL.DIMENSIONS", "[1.5, 1.0]"]
     fracal = predictor(*PROJECT, "MODEL.REG.BOX.LOSS", "fracal", *missing, *given)
     assert fracal._model.roi_heads.box_predictor.box_loss.divisor.tolist() == pytest.approx([2.25, 1.0, 1.0])
+
+
+@pytest.fixture
+def evaluations(workspace, tmp_path, monkeypatch):
+    """Evaluates an untrained checkpoint of a peer under another loss, by the two ways that there are."""
+    monkeypatch.setattr(REGTrainer, "test", lambda cfg, model: {})
+
+    def checkpoint(name, *options, record=True):
+        prepared(workspace, name, *options).checkpointer.save(name)
+        path = tmp_path / "out" / f"{name}.pth"
+        stored = torch.load(path, weights_only=True)
+        if not record:  # of a version that did not write it
+            del stored["classes"]["box_loss"]
+            torch.save(stored, path)
+        return str(path)
+
+    def ways(weights, loss, *options):
+        out = tmp_path / "out"
+        opts = [*PROJECT, "MODEL.WEIGHTS", weights, "MODEL.REG.BOX.LOSS", loss, "DATASETS.TEST", "('tiny_val',)"]
+
+        def config():
+            return load_config(out / "config.yaml", [*opts, *map(str, options)])
+
+        def train_net():
+            cfg = config()
+            prepare_data(cfg, evaluate_only=True)
+            evaluate_checkpoint(cfg)
+
+        return (lambda: Predictor(config())), train_net
+
+    return checkpoint, ways
+
+
+POST_HOC = ["norcal", "fracal", "logit_adjustment"]
+ADJUST_AFTER = ["MODEL.REG.PEERS.LOGIT_ADJUSTMENT.POST_HOC", True]
+
+
+def test_a_checkpoint_of_another_box_loss_is_refused(evaluations):
+    checkpoint, ways = evaluations
+    for name in ("ecm", "logit_adjustment", "gumbel"):
+        weights = checkpoint(name)
+        for loss in ("cross_entropy", *POST_HOC):
+            for evaluate in ways(weights, loss, *ADJUST_AFTER):
+                message = rf"{name}.pth was trained with the box loss '{name}'.* '{loss}'.*cross_entropy or reg: "
+                with pytest.raises(ValueError, match=message):
+                    evaluate()
+    for evaluate in ways(weights, "ecm"):
+        with pytest.raises(ValueError, match=r"'gumbel'.*takes checkpoints of ecm: "):
+            evaluate()
+    weights = checkpoint("inverse_frequency", "MODEL.REG.BOX.ACTIVATION", "sigmoid")
+    for evaluate in ways(weights, "norcal"):
+        with pytest.raises(ValueError, match=r"'reg \(sigmoid\)'.*cross_entropy or reg: "):
+            evaluate()
+
+
+def test_checkpoints_of_softmax_classifiers_are_taken(evaluations):
+    checkpoint, ways = evaluations
+    for name in ("cross_entropy", "inverse_frequency", "norcal"):
+        weights = checkpoint(name)
+        for loss in ("cross_entropy", "reg", *POST_HOC):
+            for evaluate in ways(weights, loss, *ADJUST_AFTER):
+                evaluate()
+    weights = checkpoint("logit_adjustment", record=False)
+    for evaluate in ways(weights, "norcal"):
+        evaluate()
+
+
+def test_weights_that_do_not_fit_are_refused_in_every_evaluation(evaluations, tmp_path):
+    checkpoint, ways = evaluations
+    weights = checkpoint("gumbel", record=False)
+    for evaluate in ways(weights, "norcal"):
+        with pytest.raises(ValueError, match=r"gumbel.pth does not fit the config.*cls_score(.|\n)*MODEL.REG.BOX.LOSS"):
+            evaluate()
+    for key in ("UNCERTAINTY.ENABLED", "REFINEMENT.LEARNED", "PRIMAL_DUAL.ENABLED"):
+        on = [f"MODEL.REG.BOX.{key}", True, "MODEL.REG.BOX.REFINEMENT.ENABLED", True]
+        weights = checkpoint("inverse_frequency", *on)
+        for evaluate in ways(weights, "norcal"):
+            with pytest.raises(ValueError, match=r"does not fit.*MODEL.REG.BOX.LOSS that is not the training's own"):
+                evaluate()
+    # Of another tool's file, without a record, what fits is taken.
+    model = torch.load(checkpoint("gumbel"), weights_only=True)["model"]
+    torch.save({"model": model}, tmp_path / "foreign.pth")
+    ways(str(tmp_path / "foreign.pth"), "norcal")[1]()
