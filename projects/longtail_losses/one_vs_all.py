@@ -69,7 +69,7 @@ class SigmoidFocal(OneVsAll):
     """RetinaNet's focal loss: 1/N_pos sum_ic -alpha_t (1 - p_t)^gamma log p_t.
 
     alpha_t is alpha for positives, 1 - alpha for negatives; N_pos is the running mean of the number of foreground ROIs
-    a worker has (Detectron2's RetinaNet; here it starts at the first batch's, not at 100).
+    a worker has (Detectron2's RetinaNet; here it starts at the first batch that has some, not at 100). Before, it is 1.
     Source: Lin et al., 2017: alpha 0.25, gamma 2, prior 0.01.
     """
 
@@ -95,11 +95,10 @@ class SigmoidFocal(OneVsAll):
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         y = one_hot(targets, self.num_classes)
         total = sigmoid_focal_loss(logits, y, alpha=self.alpha, gamma=self.gamma, reduction="sum")
-        count = reduce_mean(y.sum()).clamp(min=1.0)
-        old = torch.where(self.foreground_mean > 0, self.foreground_mean, count)
-        mean = self.momentum * old + (1 - self.momentum) * count
-        self.foreground_mean.copy_(mean)
-        return total / mean
+        count, seen = reduce_mean(y.sum()), self.foreground_mean > 0
+        mean = self.momentum * self.foreground_mean + (1 - self.momentum) * count.clamp(min=1.0)
+        self.foreground_mean.copy_(torch.where(seen, mean, count))
+        return total / self.foreground_mean.clamp(min=1.0)
 
 
 @register_box_loss("gumbel")

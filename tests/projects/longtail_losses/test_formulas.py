@@ -63,6 +63,17 @@ def test_sigmoid_focal_divides_by_the_running_number_of_objects():
     assert loss.foreground_mean.item() == pytest.approx(3.7)
 
 
+def test_sigmoid_focal_has_seen_nothing_before_the_first_object():
+    loss = SigmoidFocal(num_classes=C, bias=0.0, alpha=0.25, gamma=2.0, momentum=0.9)
+    background, objects = 18 * 0.75 / 4 * math.log(2), (6 * 0.25 + 12 * 0.75) / 4 * math.log(2)
+    for _ in range(2):
+        assert loss_of(loss, np.zeros((6, C)), [3] * 6) == pytest.approx(background, rel=1e-5)
+        assert loss.foreground_mean == 0
+    assert loss_of(loss, np.zeros((6, C)), [0, 1, 2, 0, 1, 2]) == pytest.approx(objects / 6, rel=1e-5)
+    # Detectron2's RetinaNet takes a later batch without objects for one with 1.
+    assert loss_of(loss, np.zeros((6, C)), [3] * 6) == pytest.approx(background / (0.9 * 6 + 0.1), rel=1e-5)
+
+
 def test_gumbel_is_the_distribution_of_scipy():
     z, y = logits(C), np.eye(C + 1)[TARGETS][:, :C]
     z[0, 0], z[3, 1], z[5, 0] = 12.0, -9.0, 11.0

@@ -60,6 +60,7 @@ def test_every_peer_trains_on_real_files_and_its_checkpoint_predicts(workspace, 
     [
         ("seesaw", ["seen"]),
         ("eqlv2", ["positive_gradient", "negative_gradient"]),
+        ("sigmoid_focal", ["foreground_mean"]),
     ],
 )
 def test_what_was_gathered_is_in_the_checkpoint_and_goes_on(workspace, tmp_path, name, buffers):
