@@ -13,7 +13,7 @@ from fvcore.nn import sigmoid_focal_loss
 from torch import Tensor, nn
 
 from reg_d2.modeling.box_loss import BoxLoss, register_box_loss, without_background
-from reg_d2.modeling.distributed import mean_over_workers, reduce_mean
+from reg_d2.modeling.distributed import mean_over_workers, reduce_mean, sum_over_workers
 
 from .classifiers import object_counts, one_hot
 
@@ -107,7 +107,7 @@ class Gumbel(OneVsAll):
 
     l = 1/N sum_ic w_ic (-y log p - (1 - y) log(1 - p)), z clamped to [-4, 10]; w = 1 but for the negatives of a rare
     class, which foreground ROIs drop, and background ROIs drop with the chance 1 - r, with r the rare part of the
-    batch's foreground.
+    batch's foreground, over all workers.
     Source: Alexandridis et al., Long-tailed Instance Segmentation using Gumbel Optimized Loss, 2022, and its code;
     Hsieh et al., DropLoss, 2021. Rare is by the share of the objects (theirs: of the images of LVIS).
     """
@@ -142,8 +142,8 @@ class Gumbel(OneVsAll):
             return torch.ones_like(y)
         foreground = targets < self.num_classes
         is_rare = torch.cat([self.rare, self.rare.new_zeros(1)])[targets]
-        ratio = is_rare.sum() / foreground.sum().clamp(min=1)
+        rare, objects = sum_over_workers(torch.stack([is_rare.sum(), foreground.sum()]).float())
         # Without any object the chance is 0: the authors' mean of nothing is NaN, and drops nothing.
-        ratio = torch.where(foreground.any(), ratio, torch.ones_like(ratio))
+        ratio = torch.where(objects > 0, rare / objects.clamp(min=1), torch.ones_like(rare))
         dropped = foreground[:, None] | (torch.rand_like(y) > ratio)
         return 1 - (dropped & self.rare).float() * (1 - y)

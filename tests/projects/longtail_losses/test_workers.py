@@ -1,5 +1,7 @@
 """Two workers have the loss, the gradients and the statistics of one with the whole batch."""
 
+from unittest import mock
+
 import pytest
 import torch
 import torch.distributed as dist
@@ -23,6 +25,7 @@ def losses():
         "bce": (C, SigmoidBCE(num_classes=C, bias=0.0)),
         "focal": (C, SigmoidFocal(num_classes=C, bias=0.0, alpha=0.25, gamma=2.0, momentum=0.9)),
         "gumbel": (C, Gumbel(num_classes=C, bias=0.0, rare=torch.zeros(C, dtype=torch.bool))),
+        "droploss": (C, Gumbel(num_classes=C, bias=0.0, rare=torch.tensor([False, False, True]))),
         "seesaw": (C + 2, Seesaw(num_classes=C, p=0.8, q=2.0, eps=0.01, temperature=0.0)),
         "eqlv2": (C + 1, EQLv2(num_classes=C, gamma=12.0, mu=0.8, alpha=4.0)),
         "ecm": (C + 1, ECM(num_classes=C, counts=counts, background_ratio=6.0, temperature=0.0)),
@@ -40,7 +43,10 @@ def steps(rows):
             for step in range(STEPS):
                 z = torch.randn(len(TARGETS), columns, generator=torch.Generator().manual_seed(step)) * 3
                 z = z[rows].requires_grad_()
-                value = loss(z, TARGETS[rows])
+                # What DropLoss draws for a row, whoever has it.
+                drawn = torch.rand(len(TARGETS), C, generator=torch.Generator().manual_seed(step))[rows]
+                with mock.patch.object(torch, "rand_like", return_value=drawn):
+                    value = loss(z, TARGETS[rows])
                 value.backward()
                 values.append(value.detach())
                 gradients.append(z.grad)
@@ -75,3 +81,6 @@ def test_two_workers_are_one(tmp_path):
             torch.testing.assert_close(first[name][2][key], expected, rtol=1e-4, atol=1e-6)
     assert whole["seesaw"][2]["seen"].tolist() == [9, 6, 6]
     assert (whole["eqlv2"][2]["negative_gradient"] > 0).all()
+    # Two of seven objects are of the rare class: the background's negatives of it are dropped and kept.
+    background = torch.stack(whole["droploss"][1])[:, TARGETS == C, 2]
+    assert (background == 0).any() and (background != 0).any()
