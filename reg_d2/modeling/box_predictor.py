@@ -67,6 +67,9 @@ class REGFastRCNNOutputLayers(FastRCNNOutputLayers):
             foreground_momentum: of the running number of foreground ROIs, in [0, 1); ``sigmoid`` only.
             initial_log_variance: log sigma^2 of every logit at the start (E7).
             temperature: of a cosine classifier (E13); None for a linear one.
+
+        Raises:
+            ValueError: a prior out of range; a cosine classifier beside a ``box_loss`` that has a normed one.
         """
         super().__init__(input_shape, **kwargs)
         if not 0 < prior < 1:
@@ -83,6 +86,12 @@ class REGFastRCNNOutputLayers(FastRCNNOutputLayers):
             # 0 means: not seen yet. Saved with the model, so that a resumed run goes on as if never stopped.
             self.register_buffer("foreground_mean", torch.zeros(()))
         if temperature is not None:
+            if not isinstance(self.cls_score, nn.Linear):
+                raise ValueError(
+                    f"MODEL.REG.BOX.LOSS ({type(box_loss).__name__}) brings a classifier of its own "
+                    f"({type(self.cls_score).__name__}), which MODEL.REG.BOX.COSINE.ENABLED would replace: set that to "
+                    "False, or choose a loss with a linear classifier"
+                )
             self.cls_score = CosineLinear.from_linear(self.cls_score, temperature)
         self.cls_log_variance = None
         if settings.uncertainty is not None:

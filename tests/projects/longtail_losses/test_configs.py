@@ -15,6 +15,7 @@ from reg_d2.engine import load_config
 from reg_d2.engine.setup import set_classes
 from reg_d2.modeling import REGFastRCNNOutputLayers
 from reg_d2.modeling.box_loss import BOX_LOSSES
+from reg_d2.optim import CosineLinear
 
 from ...modeling.test_model import LOSSES, losses_of
 from ...models import CLASSES, CROSS_ENTROPY, TINY, batch, tiny_config, tiny_model
@@ -153,6 +154,20 @@ def test_a_prior_a_bias_and_an_angle_at_the_start():
     assert peer_predictor("seesaw").cls_score.temperature == 20.0
     linear = peer_predictor("seesaw", "MODEL.REG.PEERS.NORMED_TEMPERATURE", 0.0).cls_score
     assert isinstance(linear, torch.nn.Linear)
+
+
+COSINE = ["MODEL.REG.BOX.COSINE.ENABLED", True]
+
+
+@pytest.mark.parametrize("name", ["seesaw", "ecm", "ldam"])
+def test_a_normed_classifier_is_not_replaced_by_a_cosine_one(name):
+    with pytest.raises(ValueError, match=rf"(?i)BOX.LOSS \({name}\).*NormedLinear.*BOX.COSINE.ENABLED"):
+        peer_predictor(name, *COSINE)
+    for other in ("cross_entropy", "logit_adjustment", "sigmoid_bce"):
+        assert isinstance(peer_predictor(other, *COSINE).cls_score, CosineLinear)
+    if name != "ldam":
+        linear = peer_predictor(name, *COSINE, "MODEL.REG.PEERS.NORMED_TEMPERATURE", 0.0)
+        assert isinstance(linear.cls_score, CosineLinear)
 
 
 def test_counts_are_those_of_the_training_set():
