@@ -183,7 +183,14 @@ class StudyCommand:
         and who asks for a training wants one.
         """
         needed = {run.source for run in runs if run.source is not None}
-        found = {run: find_equal(self.results, run, workers) for run in runs if run not in needed and run not in again}
+        broken: dict[str, None] = {}
+        found = {
+            run: find_equal(self.results, run, workers, broken.setdefault)
+            for run in runs
+            if run not in needed and run not in again
+        }
+        for message in broken:
+            self._comment(message)
         return {run: equal for run, equal in found.items() if equal is not None}
 
     def _make_data(self, stop: StopRequest) -> list[str]:

@@ -106,7 +106,11 @@ class Execution:
         except (OSError, ValueError, KeyError) as error:
             record_failure(self.run, f"its results cannot be read: {error}", self._child.tail())
             return "failed"
-        store(self.run.result, result)
+        try:
+            store(self.run.result, result)
+        except OSError as error:
+            record_failure(self.run, f"its numbers cannot be written: {error}", self._child.tail())
+            return "failed"
         self._tidy()
         return "done"
 

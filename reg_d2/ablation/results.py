@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
@@ -131,7 +131,9 @@ def collect(run, *, side_by_side: int, data: Mapping[str, str]) -> dict[str, Any
     }
 
 
-def find_equal(results: str | os.PathLike, run, workers: int) -> tuple[Path, dict[str, Any]] | None:
+def find_equal(
+    results: str | os.PathLike, run, workers: int, broken: Callable[[str], None]
+) -> tuple[Path, dict[str, Any]] | None:
     """A stored result of any study with a run's config and data: the file, and its content under the run's name.
 
     Studies have rows in common; such a row need not be trained once for each. ``copied_from`` of the content says
@@ -141,10 +143,15 @@ def find_equal(results: str | os.PathLike, run, workers: int) -> tuple[Path, dic
         results: folder of all studies' results.
         run: a ``runs.Run`` without a result; without its data here nothing is equal.
         workers: GPUs of the run, or its processes on CPUs: where the config is scaled to them, they must be equal, too.
+        broken: called with what is wrong with a file that is no result; it is left out.
     """
     data, scaled = run.data, reference_workers(run.config) > 0
     for path in sorted(Path(results).glob(f"*/*/*-seed{run.seed}.json")):
-        result = read_result(path)
+        try:
+            result = read_result(path)
+        except ValueError as error:
+            broken(str(error))
+            continue
         if scaled and result.get("hardware", {}).get("workers") != workers:
             continue
         if data and result.get("data") == data and not changes(result, run):

@@ -11,6 +11,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from ..engine import load_config
 from .data import data_files, fingerprints
 from .locks import is_locked
@@ -163,8 +165,9 @@ def _resolve(study: Study, dataset: str, row: str) -> tuple[dict[str, str], int,
         cfg = _base_config(base, options.get("PROJECTS")).clone()
         cfg.merge_from_list([x for pair in options.items() for x in pair])
         files = data_files(cfg)
-    except (KeyError, ValueError, AssertionError) as error:
-        message = error.args[0] if error.args else error
+    # TypeError: a key below one that has a value.
+    except (KeyError, ValueError, AssertionError, TypeError, AttributeError, yaml.YAMLError) as error:
+        message = f"{base}: {error}" if isinstance(error, yaml.YAMLError) else error.args[0] if error.args else error
         raise StudyError(f"{study.path}: row {row!r} on {dataset}: {message}") from None
     if len(cfg.DATASETS.TEST) != 1:
         raise StudyError(f"{study.path}: {dataset}: DATASETS.TEST is {cfg.DATASETS.TEST}; expected one data set")

@@ -22,7 +22,7 @@ import difflib
 import os
 import re
 import shlex
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,11 +101,7 @@ def load_study(path: str | os.PathLike) -> Study:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"study {path} does not exist; the ready ones are under configs/studies")
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
-    except yaml.YAMLError as error:
-        raise StudyError(f"{path}: {error}") from None
-    return _Reader(path).study(content)
+    return _Reader(path).study(_read_yaml(path, path))
 
 
 def find_file(path: str, study: Path) -> str:
@@ -121,15 +117,28 @@ def find_file(path: str, study: Path) -> str:
     return str(found)
 
 
+def _read_yaml(path: Path, study: Path) -> Any:
+    """
+    Raises:
+        StudyError: broken YAML; it names the study, and the file where that is another one.
+    """
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        where = study if path == study else f"{study}: {path}"
+        raise StudyError(f"{where}: {error}") from None
+
+
 class _UniqueKeys(yaml.SafeLoader):
     """YAML whose mappings refuse a key that is there twice; the standard loader keeps the last one silently."""
 
     def construct_mapping(self, node, deep=False):
         seen = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
+            key, mark = self.construct_object(key_node, deep=True), key_node.start_mark
+            if not isinstance(key, Hashable):
+                raise yaml.constructor.ConstructorError(None, None, f"{key!r} is a key; expected a name", mark)
             if key in seen:
-                mark = key_node.start_mark
                 raise yaml.constructor.ConstructorError(None, None, f"{key!r} is there twice", mark)
             seen.add(key)
         return super().construct_mapping(node, deep)
@@ -150,31 +159,38 @@ class _Reader:
             self._mapping(value, f"row {name!r}", ROW_KEYS)
         self._one_of(content["base_row"], given, "base_row")
         written = content.get("program", PROGRAM)
-        program = find_file(written, self.path)
+        program = self._file(written, "program")
         inside = Path(program).resolve().is_relative_to(REPOSITORY)
         return Study(
             name=self.path.stem,
             path=self.path,
-            description=str(content.get("description", "")).strip(),
+            description=self._text(content.get("description"), "description"),
             base_row=content["base_row"],
             seeds=self._seeds(content["seeds"]),
             datasets={n: self._dataset(n, v, content.get("base"), shared) for n, v in datasets.items()},
             rows={name: self._row(name, given, content["base_row"]) for name in given},
             program=program,
             program_name=Path(program).resolve().relative_to(REPOSITORY).as_posix() if inside else written,
-            paper_tables=bool(content.get("paper_tables", False)),
+            paper_tables=self._flag(content.get("paper_tables", False), "paper_tables"),
         )
 
     def _dataset(self, name: str, value: Any, base: str | None, shared: Mapping[str, str]) -> Dataset:
-        value = self._mapping(value or {}, f"data set {name!r}", DATASET_KEYS)
+        value = self._mapping(value, f"data set {name!r}", DATASET_KEYS)
         base = value.get("base", base)
         if base is None:
             self._fail(f"data set {name!r} has no base config: give it one, or the study")
         options = {**shared, **to_options(self._settings(value.get("set"), f"set of data set {name!r}"))}
-        make = shlex.split(str(value.get("make", "")).replace("{datasets}", str(dataset_root())))
-        if make:
-            make[0] = find_file(make[0], self.path)
-        return Dataset(name, find_file(base, self.path), options, tuple(make))
+        base = self._file(base, "base" if "base" not in value else f"base of data set {name!r}")
+        return Dataset(name, base, options, self._make(value.get("make"), f"make of data set {name!r}"))
+
+    def _make(self, value: Any, what: str) -> tuple[str, ...]:
+        try:
+            program, *arguments = shlex.split(self._text(value, what)) or [""]
+        except ValueError as error:
+            self._fail(f"{what} is {value!r}: {str(error).lower()}")
+        if not program:
+            return ()
+        return (self._file(program, what), *(x.replace("{datasets}", str(dataset_root())) for x in arguments))
 
     def _row(self, name: str, given: Mapping[str, Mapping], base_row: str) -> Row:
         value = given[name]
@@ -190,7 +206,7 @@ class _Reader:
             )
         return Row(
             name,
-            str(value.get("label", name.replace("_", " "))),
+            self._text(value.get("label"), f"label of row {name!r}") or name.replace("_", " "),
             self._options(name, given, ()),
             value.get("from"),
             source,
@@ -204,18 +220,33 @@ class _Reader:
         value = given[name]
         parent = value.get("from", value.get("evaluate_of"))
         options = {} if parent is None else self._options(parent, given, (*below, name))
-        files = value.get("config", [])
-        for file in [files] if isinstance(files, str) else files:
-            content = yaml.load(Path(find_file(file, self.path)).read_text(encoding="utf-8"), _UniqueKeys)
+        files = value.get("config") or []
+        for file in files if isinstance(files, list) else [files]:
+            content = _read_yaml(Path(self._file(file, f"config of row {name!r}")), self.path)
             options |= to_options(self._settings(content, file))
         return options | to_options(self._settings(value.get("set"), f"set of row {name!r}"))
 
     def _seeds(self, value: Any) -> tuple[int, ...]:
-        seeds = [value] if isinstance(value, int) else value
-        good = isinstance(seeds, list) and seeds and all(type(s) is int and s >= 0 for s in seeds)
-        if not good or len(set(seeds)) != len(seeds):
-            self._fail(f"seeds is {value!r}; expected different whole numbers from 0 up, such as [0, 1, 2]")
-        return tuple(seeds)
+        good = isinstance(value, list) and value and all(type(s) is int and s >= 0 for s in value)
+        if not good or len(set(value)) != len(value):
+            self._fail(f"seeds is {value!r}; expected a list of different whole numbers from 0 up, such as [0, 1, 2]")
+        return tuple(value)
+
+    def _file(self, value: Any, what: str) -> str:
+        if not isinstance(value, str) or not value:
+            self._fail(f"{what} is {value!r}; expected the path of a file")
+        return find_file(value, self.path)
+
+    def _text(self, value: Any, what: str) -> str:
+        """Empty where nothing is given; a number is as good as text."""
+        if not isinstance(value, str | int | float | None):
+            self._fail(f"{what} is {value!r}; expected text")
+        return "" if value is None else str(value).strip()
+
+    def _flag(self, value: Any, what: str) -> bool:
+        if not isinstance(value, bool):
+            self._fail(f"{what} is {value!r}; expected true or false")
+        return value
 
     def _named(self, value: Any, what: str) -> dict[str, Any]:
         """A mapping with at least one entry whose names can be names of files."""
@@ -242,7 +273,7 @@ class _Reader:
         return value
 
     def _one_of(self, name: Any, valid: Collection[str], what: str) -> None:
-        if name not in valid:
+        if not isinstance(name, str) or name not in valid:
             near = difflib.get_close_matches(str(name), valid, n=1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
             self._fail(f"{what} is {name!r}.{hint} Valid: {', '.join(valid)}")

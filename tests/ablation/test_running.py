@@ -164,6 +164,23 @@ def test_a_run_that_another_study_has_done_is_not_done_again(workshop, capsys):
     assert len(workshop.steps("the_same0")) == 25, "asked for again, it is trained"
 
 
+def test_a_broken_result_of_another_study_stops_nothing(workshop, capsys):
+    workshop.write(seeds=[0])
+    broken = workshop.results / "other/roads/x-seed0.json"
+    broken.parent.mkdir(parents=True)
+    broken.write_text('{"study": ')
+    assert workshop.main() == 0
+    assert capsys.readouterr().out.count("x-seed0.json is not a result") == 1
+
+
+def test_numbers_that_cannot_be_written_are_a_failure(workshop):
+    workshop.write(seeds=[0])
+    (workshop.results / "trial").mkdir(parents=True)
+    (workshop.results / "trial/roads").write_text("in the way")
+    assert workshop.main() == 1
+    assert "its numbers cannot be written" in (workshop.runs()["plain0"].folder / "failed.json").read_text()
+
+
 def test_a_run_on_other_data_is_not_the_same_run(workshop):
     workshop.write(seeds=[0])
     assert workshop.main("--rows", "plain") == 0
@@ -212,7 +229,7 @@ def test_where_batch_and_rate_are_scaled_to_the_workers_their_number_counts(work
     workshop.write(seeds=[0], set={"SOLVER": {"MAX_ITER": 25, "WARMUP_ITERS": 2, "REFERENCE_WORLD_SIZE": 4}})
     run = workshop.runs()["plain0"]
     assert workshop.main("--rows", "plain") == 0
-    assert find_equal(workshop.results, run, 1) and find_equal(workshop.results, run, 2) is None
+    assert find_equal(workshop.results, run, 1, print) and find_equal(workshop.results, run, 2, print) is None
     (run.folder / "metrics.json").write_text('{"iteration": 24}')
     assert progress_of(run) == 0.25, "100 steps of one worker are 25 of four"
     begin(run, run.data, 1)

@@ -63,7 +63,7 @@ def test_the_studies_default_is_that_of_the_configs(tmp_path):
 
 def test_a_row_adds_what_its_file_says_itself_and_not_the_files_base(tmp_path):
     (tmp_path / "study.yaml").write_text(
-        "base: configs/real/track_signs.yaml\nbase_row: a\nseeds: 3\ndatasets: {signs: }\n"
+        "base: configs/real/track_signs.yaml\nbase_row: a\nseeds: [3]\ndatasets: {signs: }\n"
         "rows: {a: {config: configs/ablations/cross_entropy.yaml}}\n"
     )
     (run,) = all_runs(load_study(tmp_path / "study.yaml"), tmp_path, tmp_path)
@@ -161,12 +161,30 @@ def test_another_program_counts(workshop):
         ("rows: {a-b: {}}", "'a-b' is no name"),
         ("rows: {}", "rows is {}; expected at least one name"),
         ("rows: {a: {set: [1]}}", r"set of row 'a' is \[1\]"),
-        ("seeds: [0, 0]", "expected different whole numbers"),
-        ("seeds: [-1]", "expected different whole numbers"),
-        ("seeds: [True]", "expected different whole numbers"),
+        ("seeds: [0, 0]", "expected a list of different whole numbers"),
+        ("seeds: [-1]", "expected a list of different whole numbers"),
+        ("seeds: [True]", "expected a list of different whole numbers"),
         ("rows: {a: {set: {SOLVER.MAX_ITR: 1}}}", "row 'a' on d: Non-existent key: SOLVER.MAX_ITR"),
         ("rows: {a: {set: {SOLVER.MAX_ITER: many}}}", "row 'a' on d: Type mismatch"),
         ("rows: [", "expected the node content"),
+        ("rows: {a: {}, b: {from: [a]}}", r"from of row 'b' is \['a'\]. Valid: a, b"),
+        ("base_row: [a]", r"base_row is \['a'\]. Valid: a, b"),
+        ("base: 5", "base is 5; expected the path of a file"),
+        ("datasets: {d: {base: [x]}}", "base of data set 'd' is .*; expected the path of a file"),
+        ("datasets: {d: 5}", "data set 'd' is 5; expected some of the keys base, set, make"),
+        ("program: 5", "program is 5; expected the path of a file"),
+        ("rows: {a: {config: 5}}", "config of row 'a' is 5; expected the path of a file"),
+        ("rows: {a: {config: [configs/demo.yaml, 5]}}", "config of row 'a' is 5; expected the path of a file"),
+        ("rows: {[a]: {}}", r"\['a'\] is a key; expected a name"),
+        ("rows: {a: {config: {folder}/broken.yaml}}", "(?s)broken.yaml: .*expected the node content"),
+        ("base: {folder}/broken.yaml", "(?s)broken.yaml: .*expected the node content"),
+        ("datasets: {d: {make: [tools/train_net.py, x]}}", r"make of data set 'd' is \[.*\]; expected text"),
+        ("""datasets: {d: {make: "tools/train_net.py 'x"}}""", "make of data set 'd' is .*: no closing quotation"),
+        ("description: [x]", r"description is \['x'\]; expected text"),
+        ("rows: {a: {label: [x]}}", r"label of row 'a' is \['x'\]; expected text"),
+        ("seeds: 3", r"seeds is 3; expected a list of different whole numbers from 0 up, such as \[0, 1, 2\]"),
+        ("paper_tables: never", "paper_tables is 'never'; expected true or false"),
+        ("rows: {a: {set: {SOLVER.MAX_ITER.X: 1}}}", "row 'a' on d: "),
     ],
 )
 def test_a_wrong_study_is_told_what_is_wrong(tmp_path, change, message):
@@ -178,12 +196,20 @@ def test_a_wrong_study_is_told_what_is_wrong(tmp_path, change, message):
         "rows": "rows: {a: {}, b: {}}",
     }
     key = change.split(":")[0]
-    lines[key] = change
+    (tmp_path / "broken.yaml").write_text("MODEL: [")
+    lines[key] = change.replace("{folder}", str(tmp_path))
     file = tmp_path / "study.yaml"
     file.write_text("\n".join(lines.values()))
     with pytest.raises(StudyError, match=message) as raised:
         all_runs(load_study(file), tmp_path, tmp_path)
     assert str(file) in str(raised.value)
+
+
+def test_what_is_left_empty_is_not_there(workshop):
+    workshop.content["rows"]["plain"] |= {"label": None, "config": None}
+    workshop.write(description=None, datasets={"roads": {"make": None}})
+    study = load_study(workshop.file)
+    assert (study.description, study.rows["plain"].label, study.datasets["roads"].make) == ("", "plain", ())
 
 
 @pytest.mark.parametrize("key", ["base_row", "seeds", "datasets", "rows"])
