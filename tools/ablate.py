@@ -13,7 +13,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from reg_d2.ablation.command import StudyCommand
+from reg_d2.ablation.command import STOPPED, StudyCommand
 from reg_d2.ablation.execution import KEEP
 from reg_d2.ablation.page import update_page
 from reg_d2.ablation.slurm import parse_parameters
@@ -59,6 +59,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
+    try:
+        return _run(args)
+    except KeyboardInterrupt:  # while a study is read, or tables are written; runs are stopped elsewhere
+        print("stopped", file=sys.stderr)
+        return STOPPED
+
+
+def _run(args: argparse.Namespace) -> int:
     with readable_errors():
         if args.page:
             studies = update_page(Path(args.page), args.results)

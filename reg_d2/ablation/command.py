@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import shlex
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
+from ..data.catalog import dataset_root
 from .data import make_command
 from .execution import FINISHED, Settings, begun_otherwise, forget, record_failure
 from .local import LocalRunner
@@ -207,7 +210,7 @@ class StudyCommand:
         if not command or stop:
             return not stop
         folder = self.output / self.study.name / dataset.name
-        lock = RunLock(folder / "data.lock")
+        lock = RunLock(self._data_lock(command))
         while not lock.acquire():
             if stop.wait(ELSEWHERE_SECONDS):
                 return False
@@ -222,6 +225,12 @@ class StudyCommand:
                 record_failure(run, f"its data could not be made: exit status {status}", child.tail())
             self._say(failure_text(runs[0]))
         return status == 0
+
+    def _data_lock(self, command: Sequence[str]) -> Path:
+        """One for all studies that make the same data: where these are, or, as these must not be written, beside us."""
+        name = f".{hashlib.sha256(shlex.join(command[1:]).encode()).hexdigest()[:12]}.lock"
+        root = dataset_root()
+        return (self.output if root.is_dir() and not os.access(root, os.W_OK) else root) / name
 
     def _report_changed(self, say: Callable[[str], None]) -> None:
         changed = self._changed()

@@ -117,9 +117,13 @@ class Execution:
     def _tidy(self) -> None:
         """Delete checkpoints: many runs would fill a disk with them."""
         keep_final = self._settings.keep == "final" or self.run.row in self._settings.sources
+        if self._settings.keep == "all":
+            return
         for path in self.run.folder.glob("*.pth"):
-            if self._settings.keep != "all" and not (keep_final and path == self.run.weights):
+            if not (keep_final and path == self.run.weights):
                 path.unlink()
+        if not keep_final:
+            (self.run.folder / "last_checkpoint").unlink(missing_ok=True)
 
 
 def begin(run: Run, data: Mapping[str, str], workers: int) -> None:

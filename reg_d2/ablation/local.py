@@ -9,6 +9,7 @@ from collections.abc import Collection, Sequence
 import torch
 
 from .execution import Execution
+from .locks import is_locked
 from .runner import Runner
 from .runs import Run
 
@@ -47,6 +48,8 @@ class LocalRunner(Runner):
         return len(self._active) < self.settings.jobs
 
     def _start(self, run: Run):
+        if is_locked(run.lock):
+            return None
         gpus = None
         if self._gpus:
             taken = [gpu for _, used in self._active.values() for gpu in used]

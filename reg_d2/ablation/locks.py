@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from pathlib import Path
 
 
@@ -17,8 +18,18 @@ class RunLock:
     def __init__(self, path: Path):
         self._path, self.fd = path, -1
 
-    def acquire(self) -> bool:
-        """Take the lock if it is free; its folder is made."""
+    def acquire(self, patience: float = 1.0) -> bool:
+        """Take the lock if it is free; its folder is made.
+
+        Args:
+            patience: seconds for which it is tried again: ``is_locked`` of another process has it for a moment.
+        """
+        end = time.monotonic() + patience
+        while not (taken := self._try()) and time.monotonic() < end:
+            time.sleep(0.02)
+        return taken
+
+    def _try(self) -> bool:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
@@ -41,7 +52,7 @@ def is_locked(path: Path) -> bool:
     if not path.exists():
         return False
     lock = RunLock(path)
-    if not lock.acquire():
+    if not lock.acquire(patience=0.0):
         return True
     lock.release()
     return False

@@ -90,6 +90,7 @@ def wait_until(condition, seconds=60):
 @pytest.fixture
 def workshop(tmp_path, monkeypatch):
     monkeypatch.setattr(page_module, "to_svg", lambda comparison: "<svg>")  # slow, and tested where it is
+    monkeypatch.setenv("REG_D2_DATASETS", str(tmp_path / "datasets"))
     monkeypatch.setattr(LocalRunner, "poll_seconds", 0.02)
     monkeypatch.setattr(runner_module, "ELSEWHERE_SECONDS", 0.1)
     monkeypatch.setattr(command_module, "ELSEWHERE_SECONDS", 0.1)

@@ -5,10 +5,12 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 
 import pytest
 
+from reg_d2.ablation import command as command_module
 from reg_d2.ablation import local, options, runs
 from reg_d2.ablation.data import data_files, fingerprints
 from reg_d2.ablation.execution import begin
@@ -60,6 +62,7 @@ def test_the_last_checkpoint_stays_and_the_others_go_unless_they_are_wanted(work
     assert [p.name for p in workshop.runs()["plain0"].folder.glob("*.pth")] == ["model_final.pth"]
     workshop.main("--rerun", "plain", "--rows", "plain", "--keep", "none")
     assert not list(workshop.runs()["plain0"].folder.glob("*.pth"))
+    assert not (workshop.runs()["plain0"].folder / "last_checkpoint").exists(), "it would name what is not there"
     assert len(workshop.steps("plain0")) == 2 * 25, "--rerun starts from the start"
     workshop.main("--keep", "all")
     assert len(list(workshop.runs()["better0"].folder.glob("*.pth"))) == 3
@@ -455,6 +458,41 @@ def test_a_lock_is_free_when_its_owner_is_gone(tmp_path):
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     assert not is_locked(path)
+
+
+def test_a_lock_that_is_looked_at_can_be_taken(tmp_path):
+    held, wanted = RunLock(tmp_path / "lock"), RunLock(tmp_path / "lock")
+    assert held.acquire()
+    threading.Timer(0.2, held.release).start()
+    assert wanted.acquire(), "is_locked of another process is over in a moment"
+    wanted.release()
+
+
+def test_studies_that_make_the_same_data_make_them_one_after_the_other(workshop, tmp_path, monkeypatch):
+    monkeypatch.setenv("REG_D2_DATASETS", str(tmp_path / "data"))
+    log, make = tmp_path / "log.txt", tmp_path / "make.py"
+    make.write_text(
+        "import sys, time\nlog = open(sys.argv[1], 'a', buffering=1)\nlog.write('begin ')\n"
+        "time.sleep(0.5)\nlog.write('end ')"
+    )
+    workshop.write(seeds=[0], datasets={"roads": {"make": f"{make} {log}"}})
+    first = workshop.fork("--rows", "plain")
+    workshop.file = workshop.file.with_name("second.yaml")
+    workshop.write()
+    second = workshop.fork("--rows", "better")
+    for process in (first, second):
+        process.join(60)
+        assert process.exitcode == 0
+    assert log.read_text() == "begin end begin end "
+
+
+def test_ctrl_c_while_a_study_is_read_is_one_line(workshop, monkeypatch, capsys):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command_module, "load_study", interrupted)
+    assert workshop.main() == 130
+    assert capsys.readouterr().err == "stopped\n"
 
 
 def test_data_are_made_first_and_a_set_that_cannot_be_made_fails_alone(workshop, tmp_path, capsys):
