@@ -1,4 +1,4 @@
-"""What several peers need of the classifier and of the data: normed layers, further outputs, class counts.
+"""What several peers need of the classifier, the data and the config: normed layers, further outputs, class counts.
 
 Shape shorthand:
     N: ROIs of a batch      D: features      C: object classes      A: outputs of the classifier
@@ -31,7 +31,7 @@ class NormedLinear(nn.Module):
             ValueError: a temperature that is not positive.
         """
         super().__init__()
-        if temperature <= 0:
+        if not temperature > 0:
             raise ValueError(f"temperature of the normed classifier is {temperature}: expected a number > 0")
         self.temperature = temperature
         self.weight = linear.weight
@@ -45,7 +45,8 @@ class NormedLinear(nn.Module):
 
 
 def normed(linear: nn.Linear, temperature: float) -> nn.Module:
-    """The layer as a :class:`NormedLinear`; as it is where the temperature is 0."""
+    """The layer as a :class:`NormedLinear`; as it is where the temperature, >= 0, is 0."""
+    check_range("PEERS.NORMED_TEMPERATURE", temperature, "[0, inf)")
     return NormedLinear(linear, temperature) if temperature else linear
 
 
@@ -62,6 +63,25 @@ def with_objectness(linear: nn.Linear) -> nn.Linear:
         larger.weight.copy_(torch.cat([linear.weight[:-1], row, linear.weight[-1:]]))
         larger.bias.copy_(torch.cat([linear.bias[:-1], torch.zeros(1), linear.bias[-1:]]))
     return larger
+
+
+def check_range(key: str, value: float, interval: str, note: str = "") -> None:
+    """Refuse a number outside an interval.
+
+    Args:
+        key: below ``MODEL.REG``.
+        value: of the key.
+        interval: as it is written: ``[0, 1)`` holds 0 and not 1; an end may be inf.
+        note: what the message says after it.
+
+    Raises:
+        ValueError: the value is outside, or no number; the message has key, value and interval.
+    """
+    low, high = map(float, interval[1:-1].split(","))
+    above = value >= low if interval[0] == "[" else value > low
+    below = value <= high if interval[-1] == "]" else value < high
+    if not (above and below):
+        raise ValueError(f"MODEL.REG.{key} is {value}: expected a number in {interval}{note}")
 
 
 def one_hot(targets: Tensor, num_classes: int, background: bool = False) -> Tensor:

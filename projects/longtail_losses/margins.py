@@ -14,7 +14,7 @@ from reg_d2.losses import class_weights
 from reg_d2.modeling.box_loss import BoxLoss, register_box_loss
 from reg_d2.modeling.distributed import mean_over_workers, reduce_mean
 
-from .classifiers import NormedLinear, object_counts
+from .classifiers import NormedLinear, check_range, object_counts
 
 
 @register_box_loss("logit_adjustment")
@@ -82,12 +82,18 @@ class LDAM(BoxLoss):
         Args:
             num_classes: C.
             counts: (C,) > 0.
-            max_margin: of the rarest class, in cosines.
+            max_margin: of the rarest class, in cosines, > 0.
             scale: s > 0.
             reweight_from: iteration at which DRW starts; None for never.
             beta: of DRW, in [0, 1).
+
+        Raises:
+            ValueError: a margin, scale or beta out of range.
         """
         super().__init__(num_classes=num_classes)
+        check_range("PEERS.LDAM.MAX_MARGIN", max_margin, "(0, inf)")
+        check_range("PEERS.LDAM.SCALE", scale, "(0, inf)")
+        check_range("PEERS.LDAM.REWEIGHT_BETA", beta, "[0, 1)")
         self.scale, self.reweight_from = scale, reweight_from
         margin = max_margin * (counts / counts.min()) ** -0.25
         weight = class_weights(counts, "effective_number", normalize=True, beta=beta)
@@ -97,6 +103,7 @@ class LDAM(BoxLoss):
     @classmethod
     def from_config(cls, cfg):
         node = cfg.MODEL.REG.PEERS.LDAM
+        check_range("PEERS.LDAM.REWEIGHT_FROM", node.REWEIGHT_FROM, "[0, 1]")
         return {
             **super().from_config(cfg),
             "counts": object_counts(cfg),

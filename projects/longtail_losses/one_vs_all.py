@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from reg_d2.modeling.box_loss import BoxLoss, register_box_loss, without_background
 from reg_d2.modeling.distributed import mean_over_workers, reduce_mean, sum_over_workers
 
-from .classifiers import object_counts, one_hot
+from .classifiers import check_range, object_counts, one_hot
 
 
 class OneVsAll(BoxLoss):
@@ -34,6 +34,7 @@ class OneVsAll(BoxLoss):
     @classmethod
     def from_config(cls, cfg):
         prior = cfg.MODEL.REG.BOX.PRIOR
+        check_range("BOX.PRIOR", prior, "(0, 1)")
         return {**super().from_config(cfg), "bias": -math.log((1 - prior) / prior)}
 
     def classifier(self, linear: nn.Linear) -> nn.Module:
@@ -68,8 +69,9 @@ class SigmoidBCE(OneVsAll):
 class SigmoidFocal(OneVsAll):
     """RetinaNet's focal loss: 1/N_pos sum_ic -alpha_t (1 - p_t)^gamma log p_t.
 
-    alpha_t is alpha for positives, 1 - alpha for negatives; N_pos is the running mean of the number of foreground ROIs
-    a worker has (Detectron2's RetinaNet; here it starts at the first batch that has some, not at 100). Before, it is 1.
+    alpha_t is alpha for positives, 1 - alpha for negatives (1 for both where alpha is -1); N_pos is the running mean of
+    the number of foreground ROIs a worker has (Detectron2's RetinaNet; here it starts at the first batch that has some,
+    not at 100). Before, it is 1.
     Source: Lin et al., 2017: alpha 0.25, gamma 2, prior 0.01.
     """
 
@@ -78,11 +80,17 @@ class SigmoidFocal(OneVsAll):
         """
         Args:
             num_classes, bias: as in :class:`OneVsAll`.
-            alpha: in [0, 1].
+            alpha: in [0, 1], or -1.
             gamma: >= 0.
             momentum: of the running mean, in [0, 1).
+
+        Raises:
+            ValueError: alpha or gamma out of range.
         """
         super().__init__(num_classes=num_classes, bias=bias)
+        if alpha != -1:
+            check_range("PEERS.FOCAL.ALPHA", alpha, "[0, 1]", ", or -1 for no such weights")
+        check_range("PEERS.FOCAL.GAMMA", gamma, "[0, inf)")
         self.alpha, self.gamma, self.momentum = alpha, gamma, momentum
         self.register_buffer("foreground_mean", torch.zeros(()))  # 0: nothing seen yet
 
@@ -125,6 +133,7 @@ class Gumbel(OneVsAll):
     @classmethod
     def from_config(cls, cfg):
         node, counts = cfg.MODEL.REG.PEERS.GUMBEL, object_counts(cfg)
+        check_range("PEERS.GUMBEL.DROP_SHARE", node.DROP_SHARE, "[0, 1]")
         return {**super().from_config(cfg), "bias": node.BIAS, "rare": counts / counts.sum() < node.DROP_SHARE}
 
     def probabilities(self, logits: Tensor) -> Tensor:

@@ -7,13 +7,15 @@ Shape shorthand:
     N: ROIs      C: object classes      z: (N, C + 1) logits, last column background
 """
 
+import math
+
 import torch
 from detectron2.config import configurable
 from torch import Tensor
 
 from reg_d2.modeling.box_loss import BoxLoss, register_box_loss
 
-from .classifiers import object_counts
+from .classifiers import check_range, object_counts
 from .fractal import training_dimensions
 
 
@@ -39,9 +41,13 @@ class NorCal(PostHoc):
         Args:
             num_classes: C.
             counts: (C,) > 0.
-            gamma: >= 0; 0 calibrates nothing.
+            gamma: in [0, 1]; 0 calibrates nothing.
+
+        Raises:
+            ValueError: gamma out of range.
         """
         super().__init__(num_classes=num_classes)
+        check_range("PEERS.NORCAL.GAMMA", gamma, "[0, 1]")
         shift = gamma * counts.log()
         self.register_buffer("shift", torch.cat([shift, shift.new_zeros(1)]), persistent=False)
 
@@ -69,14 +75,14 @@ class FRACAL(PostHoc):
         Args:
             num_classes: C.
             counts: (C,) > 0.
-            dimensions: C numbers D_c > 0.
+            dimensions: C numbers D_c > 0, finite.
             exponent: lambda; 0 leaves the dimensions out.
 
         Raises:
             ValueError: not C positive dimensions.
         """
         super().__init__(num_classes=num_classes)
-        if len(dimensions) != num_classes or min(dimensions) <= 0:
+        if len(dimensions) != num_classes or not all(0 < d < math.inf for d in dimensions):
             raise ValueError(
                 f"MODEL.REG.PEERS.FRACAL.DIMENSIONS is {list(dimensions)}: expected {num_classes} numbers > 0, one a "
                 "class, or [] for those of DATASETS.TRAIN"

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from reg_d2.modeling.box_loss import BoxLoss, register_box_loss
 from reg_d2.modeling.distributed import mean_over_workers, sum_over_workers
 
-from .classifiers import normed, with_objectness
+from .classifiers import check_range, normed, with_objectness
 
 
 @register_box_loss("seesaw")
@@ -37,8 +37,14 @@ class Seesaw(BoxLoss):
             p, q: exponents >= 0; 0 turns the factor off.
             eps: > 0.
             temperature: of the classifier, see :func:`normed`.
+
+        Raises:
+            ValueError: an exponent or eps out of range.
         """
         super().__init__(num_classes=num_classes)
+        check_range("PEERS.SEESAW.P", p, "[0, inf)")
+        check_range("PEERS.SEESAW.Q", q, "[0, inf)")
+        check_range("PEERS.SEESAW.EPS", eps, "(0, inf)")
         self.p, self.q, self.eps, self.temperature = p, q, eps, temperature
         # Whole numbers: float32 stops counting at 2^24.
         self.register_buffer("seen", torch.zeros(num_classes, dtype=torch.int64))

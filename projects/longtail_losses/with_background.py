@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from reg_d2.modeling.box_loss import BoxLoss, register_box_loss
 from reg_d2.modeling.distributed import mean_over_workers, sum_over_workers
 
-from .classifiers import normed, object_counts, one_hot
+from .classifiers import check_range, normed, object_counts, one_hot
 
 
 class SigmoidWithBackground(BoxLoss):
@@ -40,8 +40,12 @@ class EQLv2(SigmoidWithBackground):
             num_classes: C.
             gamma, mu: slope and centre of w-.
             alpha: >= 0.
+
+        Raises:
+            ValueError: alpha out of range.
         """
         super().__init__(num_classes=num_classes)
+        check_range("PEERS.EQLV2.ALPHA", alpha, "[0, inf)")
         self.gamma, self.mu, self.alpha = gamma, mu, alpha
         self.register_buffer("positive_gradient", torch.zeros(num_classes))
         self.register_buffer("negative_gradient", torch.zeros(num_classes))
@@ -97,8 +101,12 @@ class ECM(SigmoidWithBackground):
             counts: (C,) > 0.
             background_ratio: > 0.
             temperature: of the classifier, see :func:`normed`.
+
+        Raises:
+            ValueError: the ratio is out of range.
         """
         super().__init__(num_classes=num_classes)
+        check_range("PEERS.ECM.BACKGROUND_RATIO", background_ratio, "(0, inf)")
         self.temperature = temperature
         positive = torch.cat([counts, background_ratio * counts.sum(dim=0, keepdim=True)]).double()
         a = (positive.sum() - positive) / positive

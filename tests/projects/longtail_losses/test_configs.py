@@ -1,6 +1,7 @@
 """Every peer's YAML: short, loads, builds the model that its name says, from the same weights as all others."""
 
 import functools
+import re
 
 import pytest
 import torch
@@ -168,6 +169,44 @@ def test_a_normed_classifier_is_not_replaced_by_a_cosine_one(name):
     if name != "ldam":
         linear = peer_predictor(name, *COSINE, "MODEL.REG.PEERS.NORMED_TEMPERATURE", 0.0)
         assert isinstance(linear.cls_score, CosineLinear)
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "wrong", "interval", "edges"),
+    [
+        ("sigmoid_bce", "BOX.PRIOR", [-0.1, 0.0, 1.0, 1.5], "(0, 1)", []),
+        ("sigmoid_focal", "BOX.PRIOR", [0.0, 1.0], "(0, 1)", []),
+        ("sigmoid_focal", "PEERS.FOCAL.ALPHA", [-0.5, -2.0, 1.1], "[0, 1]", [-1.0, 0.0, 1.0]),
+        ("sigmoid_focal", "PEERS.FOCAL.GAMMA", [-0.1], "[0, inf)", [0.0]),
+        ("seesaw", "PEERS.NORMED_TEMPERATURE", [-1.0], "[0, inf)", [0.0]),
+        ("seesaw", "PEERS.SEESAW.P", [-0.1], "[0, inf)", [0.0]),
+        ("seesaw", "PEERS.SEESAW.Q", [-0.1], "[0, inf)", [0.0]),
+        ("seesaw", "PEERS.SEESAW.EPS", [0.0, -1.0], "(0, inf)", []),
+        ("eqlv2", "PEERS.EQLV2.ALPHA", [-0.1], "[0, inf)", [0.0]),
+        ("ecm", "PEERS.ECM.BACKGROUND_RATIO", [0.0, -1.0], "(0, inf)", []),
+        ("ecm", "PEERS.NORMED_TEMPERATURE", [-1.0], "[0, inf)", [0.0]),
+        ("gumbel", "PEERS.GUMBEL.DROP_SHARE", [-0.1, 1.1], "[0, 1]", [0.0, 1.0]),
+        ("ldam", "PEERS.LDAM.MAX_MARGIN", [0.0, -0.5], "(0, inf)", []),
+        ("ldam", "PEERS.LDAM.SCALE", [0.0, -30.0], "(0, inf)", []),
+        ("ldam", "PEERS.LDAM.REWEIGHT_FROM", [-0.1, 1.1], "[0, 1]", [0.0, 1.0]),
+        ("ldam", "PEERS.LDAM.REWEIGHT_BETA", [-0.1, 1.0], "[0, 1)", [0.0]),
+        ("norcal", "PEERS.NORCAL.GAMMA", [-0.1, 1.1], "[0, 1]", [0.0, 1.0]),
+    ],
+)
+def test_values_out_of_range_are_named(name, key, wrong, interval, edges):
+    key = f"MODEL.REG.{key}"
+    for value in (*wrong, float("nan")):
+        with pytest.raises(ValueError, match=re.escape(key)) as found:
+            peer_predictor(name, key, value)
+        assert f" is {value}: expected a number in {interval}" in str(found.value)
+    for value in edges:
+        peer_predictor(name, key, value)
+
+
+def test_dimensions_that_are_no_positive_numbers_are_named():
+    for wrong in ([1.5, 1.2], [1.5, 1.2, 0.0], [1.5, 1.2, float("nan")], [float("nan"), 1.2, 1.0]):
+        with pytest.raises(ValueError, match=r"PEERS.FRACAL.DIMENSIONS is \[.*\]: expected 3 numbers > 0"):
+            peer_predictor("fracal", "MODEL.REG.PEERS.FRACAL.DIMENSIONS", wrong)
 
 
 def test_counts_are_those_of_the_training_set():
