@@ -15,6 +15,8 @@ from .results import read_result
 from .runs import STATES, Run, failure_of, progress_of, state_of
 
 REFRESH_SECONDS = 1.0
+# Of the screen: the sums, the head of the table, the rows that are folded, and one that stays free.
+OTHER_LINES = 4
 STYLES = {"done": "green", "running": "cyan", "queued": "cyan", "cut": "yellow", "failed": "red", "changed": "magenta"}
 # What a cell says of runs that have neither a number nor a share of their steps.
 WORDS = {"missing": "·", "queued": "queued", "failed": "failed", "changed": "changed"}
@@ -71,13 +73,16 @@ class StudyView:
             return
         self._next = time.time() + REFRESH_SECONDS
         self._look()
-        self._live.update(study_table(self._runs, self._states, self._time_left()), refresh=True)
+        table = study_table(self._runs, self._states, self._time_left(), self._console.height)
+        self._live.update(table, refresh=True)
 
     def _look(self) -> None:
         """Other processes, and a cluster, change states without telling."""
         for run, known in self._states.items():
             if known not in ("done", "changed"):
                 seen = state_of(run)
+                if seen == "running" and known in ("queued", "missing", "cut"):
+                    self._started.setdefault(run, time.time())  # the cluster began it
                 self._states[run] = "queued" if run in self._queued and seen in ("missing", "cut") else seen
 
     def _line(self, run: Run, state: str) -> str:
@@ -97,8 +102,14 @@ class StudyView:
         return left * sum(self._durations) / len(self._durations) / max(1, len(active))
 
 
-def study_table(runs: Sequence[Run], states: Mapping[Run, str], seconds_left: float | None = None) -> Group:
-    """One line a row of the study, one column a seed: box AP, share of the steps, or state; and a line of sums."""
+def study_table(
+    runs: Sequence[Run], states: Mapping[Run, str], seconds_left: float | None = None, height: int | None = None
+) -> Group:
+    """A line of sums; then one line a row of the study, one column a seed: box AP, share of the steps, or state.
+
+    Args:
+        height: lines of the screen; where the rows do not fit, those that run or have failed, and counts of the rest.
+    """
     several = len({run.dataset for run in runs}) > 1
     seeds = sorted({run.seed for run in runs})
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -107,24 +118,39 @@ def study_table(runs: Sequence[Run], states: Mapping[Run, str], seconds_left: fl
     for seed in seeds:
         table.add_column(f"seed {seed}", justify="right")
     by_place = {(run.dataset, run.row, run.seed): run for run in runs}
-    for dataset, row in dict.fromkeys((run.dataset, run.row) for run in runs):
+    by_row: dict[tuple[str, str], list[Run]] = {}
+    for run in runs:
+        by_row.setdefault((run.dataset, run.row), []).append(run)
+    shown = list(by_row)
+    if height is not None and len(shown) > height - OTHER_LINES:
+        shown = [row for row in shown if any(states[run] in ("running", "failed") for run in by_row[row])]
+        shown = shown[: max(0, height - OTHER_LINES)]
+    for dataset, row in shown:
         cells = [by_place.get((dataset, row, seed)) for seed in seeds]
         cells = ["" if run is None else _cell(run, states[run]) for run in cells]
         table.add_row(*([dataset] if several else []), row, *cells)
-    return Group(table, Text(summary(runs, states, seconds_left), style="bold"))
+    lines = [Text(summary(runs, states, seconds_left), style="bold"), table]
+    if folded := [run for row in by_row.keys() - set(shown) for run in by_row[row]]:
+        lines.append(Text(f"{len(by_row) - len(shown)} rows more: {_counts(folded, states)}", style="dim"))
+    return Group(*lines)
 
 
 def summary(runs: Sequence[Run], states: Mapping[Run, str], seconds_left: float | None = None) -> str:
     """``components: 12 of 60 done, 2 running, 46 missing, about 3 h 5 min left``"""
-    counts = Counter(states[run] for run in runs)
-    text = [f"{counts['done']} of {len(runs)} done"]
-    text += [f"{counts[state]} {state}" for state in STATES[1:] if counts[state]]
+    done = [run for run in runs if states[run] == "done"]
+    text = [f"{len(done)} of {len(runs)} done"]
+    text += filter(None, [_counts([run for run in runs if states[run] != "done"], states)])
     if seconds_left:
         minutes = int(seconds_left // 60) + 1
         text.append(
             f"about {minutes // 60} h {minutes % 60} min left" if minutes >= 60 else f"about {minutes} min left"
         )
     return f"{runs[0].study}: {', '.join(text)}"
+
+
+def _counts(runs: Sequence[Run], states: Mapping[Run, str]) -> str:
+    counts = Counter(states[run] for run in runs)
+    return ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
 
 
 def headline(run: Run) -> str:
