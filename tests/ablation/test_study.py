@@ -5,7 +5,7 @@ import yaml
 
 from reg_d2.ablation.options import changed_keys, config_hash, deciding, to_options
 from reg_d2.ablation.runs import all_runs
-from reg_d2.ablation.study import StudyError, load_study
+from reg_d2.ablation.study import DATASET_KEYS, ROW_KEYS, STUDY_KEYS, StudyError, load_study
 from reg_d2.data.catalog import REPOSITORY, read_catalog
 from reg_d2.engine import load_config
 
@@ -227,3 +227,16 @@ def test_yaml_that_detectron2_reads_is_what_we_read(tmp_path):
     pairs = [x for pair in options.items() for x in pair]
     merged = load_config(file)
     assert deciding(load_config(REPOSITORY / "configs/studies/base/highway.yaml", pairs)) == deciding(merged)
+
+
+def test_the_guides_example_is_a_study_and_has_every_key(tmp_path):
+    text = (REPOSITORY / "docs/studies.md").read_text(encoding="utf-8")
+    example = text.split("```yaml\n")[1].split("```")[0]
+    (tmp_path / "my_study.yaml").write_text(example)
+    content = yaml.safe_load(example)
+    (tmp_path / "my_roads.yaml").write_text(f"_BASE_: {REPOSITORY / 'configs/demo.yaml'}\n")
+    study = load_study(tmp_path / "my_study.yaml")
+    assert len(all_runs(study, tmp_path, tmp_path)) == 2 * 4 * 3
+    assert set(content) == set(STUDY_KEYS)
+    assert set().union(*content["datasets"].values()) == set(DATASET_KEYS)
+    assert set().union(*content["rows"].values()) == set(ROW_KEYS)
