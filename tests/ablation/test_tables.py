@@ -9,7 +9,7 @@ from scipy import stats
 
 from reg_d2.ablation.comparison import BOXES, compare, pooled_deviation
 from reg_d2.ablation.figure import draw, to_svg
-from reg_d2.ablation.page import render_page, update_page
+from reg_d2.ablation.page import BLOCK, render_page, update_page
 from reg_d2.ablation.results import config_hash, read_result, task_metrics
 from reg_d2.ablation.study import load_study
 from reg_d2.data.catalog import REPOSITORY
@@ -275,28 +275,39 @@ def test_the_page_of_this_repository_is_what_its_results_give(tmp_path, monkeypa
         assert read_result(path)["study"] == path.parts[-3]
 
 
-def test_the_readme_quotes_what_its_results_give():
+@pytest.mark.parametrize("page", ["README.md", "docs/results.md"])
+def test_intervals_in_prose_are_those_of_the_tables(page):
+    tables = " ".join(
+        file.read_text(encoding="utf-8") for file in sorted((REPOSITORY / "docs/results").glob("*/table.md"))
+    )
+    prose = BLOCK.sub("", (REPOSITORY / page).read_text(encoding="utf-8"))
+    quoted = re.findall(r"[+-]\d+\.\d+ \[[+-]\d+\.\d+, [+-]\d+\.\d+\]", " ".join(prose.split()))
+    assert len(quoted) > 3
+    assert not [found for found in quoted if found not in tables]
+
+
+def test_the_table_of_the_readme_is_that_of_the_claim():
     table = (REPOSITORY / "docs/results/peers/table.md").read_text(encoding="utf-8")
-    _, claim = table.split("## peers on highway_fresh")
-    claim = claim.split("\n## ")[0].splitlines()
+    claim = table.split("## peers on highway_claim")[1].split("\n## ")[0]
+    means = {title: part.split("\n\n")[1] for title, part in ((p.split("**")[0], p) for p in claim.split("\n\n**")[1:])}
+    boxes, masks = (_by_row_and_column(means[title]) for title in ("Boxes", "Masks"))
     readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    quoted = [
-        line
-        for line in readme.splitlines()
-        if line.startswith(("| repeat-factor sampling, t 1 ", "| REG, the default "))
-    ]
-    assert len(quoted) == 2
-    for line in quoted:
-        label, box, rarest, mask, mask_50 = (cell.strip() for cell in line.strip("|").split("|"))
-        boxes, masks = [
-            [cell.strip() for cell in row.strip("|").split("|")] for row in claim if row.startswith(f"| {label} ")
-        ][:2]
-        assert (box, rarest, mask, mask_50) == (boxes[2], boxes[8], masks[2], masks[3])
-    difference = next(row for row in claim if row.startswith("| REG, the default ") and "t 1" in row)
-    prose = " ".join(readme.split())
-    for found in ("+3.7 [+1.0, +6.4]", "+2.2 [+1.4, +3.1]", "+1.0 [-0.0, +2.0]", "+0.4 [-0.1, +0.8]"):
-        assert found in prose
-        assert found in difference
+    quoted = _by_row_and_column(re.search(r"(\| run \| box AP.*?)\n\n", readme, re.DOTALL)[1])
+    assert {"repeat-factor sampling, t 1", "REG, the default"} <= set(quoted)
+    for row, cells in quoted.items():
+        assert cells == {
+            "box AP": boxes[row]["AP"],
+            "two rarest, boxes": boxes[row]["two rarest"],
+            "box F1": boxes[row]["F1"],
+            "mask AP": masks[row]["AP"],
+            "mask AP50": masks[row]["AP50"],
+        }
+        assert boxes[row]["seeds"] == "5"
+
+
+def _by_row_and_column(table: str) -> dict[str, dict[str, str]]:
+    header, _, *rows = [[cell.strip() for cell in line.strip("| ").split("|")] for line in table.strip().splitlines()]
+    return {cells[0]: dict(zip(header[1:], cells[1:], strict=True)) for cells in rows}
 
 
 def test_what_is_kept_of_a_task():
