@@ -52,7 +52,8 @@ def draw(comparison: Comparison) -> Figure:
         base = comparison.study.rows[comparison.study.base_row].label
         legend = (
             f"Large dots: means, with their 95 % interval from 3 seeds on; small: seeds. Dashed: {base}. "
-            "Green: better, orange: worse than what the row is held against (p < 0.05, Holm); hollow: not told apart."
+            "Green: better, orange: worse than what the row is held against (p < 0.05, Holm); "
+            "hollow: neither, or fewer than 3 seeds."
         )
         figure.supxlabel(
             textwrap.fill(legend, int(width * LEGEND_LETTERS_PER_INCH)),

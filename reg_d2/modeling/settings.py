@@ -159,13 +159,13 @@ def weight_start(cfg: CfgNode, task: str) -> int:
     share = node.CLASS_WEIGHT.START
     if not 0 <= share < 1:
         raise ValueError(
-            f"MODEL.REG.{task}.CLASS_WEIGHT.START is {share}: expected a share of the schedule in [0, 1); for no weights "
-            "at all, the scheme 'uniform'"
+            f"MODEL.REG.{task}.CLASS_WEIGHT.START is {share}: expected a share of the schedule in [0, 1); for no "
+            "weights at all, the scheme 'uniform'"
         )
     if share > 0 and node.PRIMAL_DUAL.ENABLED:
         raise ValueError(
-            f"MODEL.REG.{task}.CLASS_WEIGHT.START is {share} with PRIMAL_DUAL.ENABLED: dual ascent moves the weights from "
-            "the first step on; set one of them back"
+            f"MODEL.REG.{task}.CLASS_WEIGHT.START is {share} with PRIMAL_DUAL.ENABLED: dual ascent moves the weights "
+            "from the first step on; set one of them back"
         )
     return round(share * cfg.SOLVER.MAX_ITER)
 
