@@ -32,5 +32,6 @@ def add_config(cfg: CfgNode) -> None:
     node.NORCAL = CfgNode({"GAMMA": 0.6})  # in [0, 1]; to be tuned: the authors' code has 0, no calibration
     node.FRACAL = CfgNode()
     node.FRACAL.LAMBDA = 2.0
-    # Fractal dimension of each class, in the order of the model's classes; empty: from the boxes of DATASETS.TRAIN
+    # Of each class, in the order of the model's classes, its fractal dimension and the share of the images that show
+    # it, [[1.7, 0.4], ...], or the dimension alone, [1.7, ...]; what is not given is measured on DATASETS.TRAIN
     node.FRACAL.DIMENSIONS = []

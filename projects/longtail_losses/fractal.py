@@ -1,4 +1,4 @@
-"""The fractal dimension of where a class's boxes lie, by box counting (FRACAL)."""
+"""What FRACAL measures on the training files: the fractal dimension of where a class's boxes lie, and image shares."""
 
 import logging
 
@@ -34,30 +34,42 @@ def fractal_dimension(centers: np.ndarray, max_grid: int = 64) -> float:
     return max(1.0, float(slope))
 
 
-def training_dimensions(cfg: CfgNode) -> list[float]:
-    """The fractal dimension of each class of ``MODEL.REG.CLASS_NAMES`` in ``DATASETS.TRAIN``, crowds left out.
+def training_statistics(cfg: CfgNode) -> tuple[list[float], list[float]]:
+    """Of each class of ``MODEL.REG.CLASS_NAMES`` in ``DATASETS.TRAIN``, crowds left out: C numbers each.
+
+    Returns:
+        Fractal dimensions, >= 1, and the shares of the images that show the class, in [0, 1], as the files have them:
+        a sampler changes neither.
 
     Raises:
-        ValueError: the training files cannot be read, or have other classes.
+        ValueError: there are no training files, they cannot be read, or have other classes.
     """
     names = list(cfg.MODEL.REG.CLASS_NAMES)
     centers: dict[str, list] = {name: [] for name in names}
+    showing: dict[str, set] = {name: set() for name in names}
+    num_images = 0
     try:
+        if not cfg.DATASETS.TRAIN:
+            raise ValueError("no data set is named")
         for entry in find_entries(read_catalog(cfg.DATASETS.CATALOG), cfg.DATASETS.TRAIN):
             for source in entry.sources:
                 coco = read_coco(source.json)
                 check_same_classes(names, tuple(coco.categories.values()), "the model", coco.path)
                 size = {image["id"]: (image["width"], image["height"]) for image in coco.images}
+                num_images += len(size)
                 for annotation in coco.annotations:
                     if not annotation.get("iscrowd", 0):
                         (x, y, w, h), (width, height) = annotation["bbox"], size[annotation["image_id"]]
-                        center = ((x + w / 2) / width, (y + h / 2) / height)
-                        centers[coco.categories[annotation["category_id"]]].append(center)
+                        name = coco.categories[annotation["category_id"]]
+                        centers[name].append(((x + w / 2) / width, (y + h / 2) / height))
+                        showing[name].add((coco.path, annotation["image_id"]))
     except (OSError, KeyError, ValueError) as error:
         raise ValueError(
-            f"FRACAL needs the boxes of DATASETS.TRAIN {tuple(cfg.DATASETS.TRAIN)}: {error}\nWithout them, write the "
-            "classes' dimensions into MODEL.REG.PEERS.FRACAL.DIMENSIONS: a run with the data logs them"
+            f"FRACAL needs the boxes of DATASETS.TRAIN {tuple(cfg.DATASETS.TRAIN)}: {error}\nWithout them, write into "
+            "MODEL.REG.PEERS.FRACAL.DIMENSIONS what a run with the data logs"
         ) from None
     dimensions = [round(fractal_dimension(np.array(centers[name])), 4) for name in names]
-    logger.info(f"MODEL.REG.PEERS.FRACAL.DIMENSIONS {dimensions} ({', '.join(names)})")
-    return dimensions
+    shares = [float(f"{len(showing[name]) / max(num_images, 1):.6g}") for name in names]
+    given = [list(pair) for pair in zip(dimensions, shares, strict=True)]
+    logger.info(f"MODEL.REG.PEERS.FRACAL.DIMENSIONS {given} ({', '.join(names)})")
+    return dimensions, shares

@@ -16,7 +16,7 @@ from torch import Tensor
 from reg_d2.modeling.box_loss import BoxLoss, register_box_loss
 
 from .classifiers import check_range, object_counts
-from .fractal import training_dimensions
+from .fractal import training_statistics
 
 
 class PostHoc(BoxLoss):
@@ -64,30 +64,36 @@ class NorCal(PostHoc):
 class FRACAL(PostHoc):
     """p_c = softmax(z - log10(C pi))_c / D_c^lambda, the background's logit untouched and its D 1; then normalised.
 
-    pi_c is the class's share of the objects, D_c in [1, 2] the fractal dimension of where its boxes lie in the images.
+    pi_c is the share of the training images that show the class, D_c in [1, 2] the fractal dimension of where its boxes
+    lie. The shares' sum is not 1 where images show several classes, or none: then all classes move against the
+    background, rare or not. A sampler changes neither of the two.
     Source: Alexandridis et al., Fractal Calibration for Long-tailed Object Detection, 2025, and its code: variant
-    base10 (base10_obj where shares are of objects, as here), lambda 2.
+    base10, lambda 2, of its released configs.
     """
 
     @configurable
-    def __init__(self, *, num_classes: int, counts: Tensor, dimensions: list[float], exponent: float):
+    def __init__(self, *, num_classes: int, shares: list[float], dimensions: list[float], exponent: float):
         """
         Args:
             num_classes: C.
-            counts: (C,) > 0.
+            shares: C numbers pi_c in (0, 1].
             dimensions: C numbers D_c > 0, finite.
             exponent: lambda; 0 leaves the dimensions out.
 
         Raises:
-            ValueError: not C positive dimensions.
+            ValueError: not C such dimensions or shares.
         """
         super().__init__(num_classes=num_classes)
-        if len(dimensions) != num_classes or not all(0 < d < math.inf for d in dimensions):
-            raise ValueError(
-                f"MODEL.REG.PEERS.FRACAL.DIMENSIONS is {list(dimensions)}: expected {num_classes} numbers > 0, one a "
-                "class, or [] for those of DATASETS.TRAIN"
-            )
-        shift = torch.log10(num_classes * counts / counts.sum())
+        for what, values, valid in (
+            ("dimensions > 0", dimensions, [0 < d < math.inf for d in dimensions]),
+            ("shares of images in (0, 1]", shares, [0 < s <= 1 for s in shares]),
+        ):
+            if len(values) != num_classes or not all(valid):
+                raise ValueError(
+                    f"MODEL.REG.PEERS.FRACAL.DIMENSIONS: {list(values)}; expected {num_classes} {what}, one a class, "
+                    "or [] for those of DATASETS.TRAIN"
+                )
+        shift = torch.log10(num_classes * torch.tensor(shares, dtype=torch.float32))
         divisor = torch.tensor([*dimensions, 1.0], dtype=torch.float32) ** exponent
         self.register_buffer("shift", torch.cat([shift, shift.new_zeros(1)]), persistent=False)
         self.register_buffer("divisor", divisor, persistent=False)
@@ -95,9 +101,32 @@ class FRACAL(PostHoc):
     @classmethod
     def from_config(cls, cfg):
         node = cfg.MODEL.REG.PEERS.FRACAL
-        own = {"counts": object_counts(cfg), "dimensions": list(node.DIMENSIONS) or training_dimensions(cfg)}
-        return {**super().from_config(cfg), **own, "exponent": node.LAMBDA}
+        given = [x if isinstance(x, list | tuple) else [x] for x in node.DIMENSIONS]
+        dimensions = [x for row in given for x in row[:1]]
+        shares = cls.known_shares(cfg) or [x for row in given for x in row[1:2]]
+        if not dimensions or not shares:
+            measured = training_statistics(cfg)
+            dimensions, shares = dimensions or measured[0], shares or measured[1]
+        return {**super().from_config(cfg), "shares": shares, "dimensions": dimensions, "exponent": node.LAMBDA}
+
+    @classmethod
+    def known_shares(cls, cfg) -> list[float]:
+        """C shares pi_c that need no data; none where they are of images."""
+        return []
 
     def scores(self, logits: Tensor) -> Tensor:
         p = super().scores(logits - self.shift) / self.divisor
         return p / p.sum(dim=1, keepdim=True)
+
+
+@register_box_loss("fracal_objects")
+class FRACALOfObjects(FRACAL):
+    """FRACAL with the class's share of the objects as pi_c, so that equal counts shift nothing.
+
+    Source: variant base10_obj of the authors' code.
+    """
+
+    @classmethod
+    def known_shares(cls, cfg) -> list[float]:
+        counts = object_counts(cfg)
+        return (counts / counts.sum()).tolist()

@@ -22,12 +22,13 @@ from ...modeling.test_model import LOSSES, losses_of
 from ...models import CLASSES, CROSS_ENTROPY, TINY, batch, tiny_config, tiny_model
 from .conftest import CONFIGS, PEERS
 
-DIMENSIONS = ["MODEL.REG.PEERS.FRACAL.DIMENSIONS", [1.5, 1.2, 1.0]]
+# What FRACAL would read from training files, which are not there.
+MEASURED = ["MODEL.REG.PEERS.FRACAL.DIMENSIONS", [[1.5, 0.5], [1.2, 0.25], [1.0, 0.1]]]
 C = len(CLASSES.names)
 
 
 def peer_config(name, *options):
-    return tiny_config(*DIMENSIONS, *options, base=f"{CONFIGS}/{name}.yaml")
+    return tiny_config(*MEASURED, *options, base=f"{CONFIGS}/{name}.yaml")
 
 
 def peer_model(name, *options, seed=0):
@@ -51,7 +52,7 @@ def reference_state():
 def test_there_is_a_yaml_for_every_loss_of_the_project():
     used = {peer_config(name).MODEL.REG.BOX.LOSS for name in PEERS}
     ours = {name for name, cls in BOX_LOSSES.items() if cls.__module__.startswith("projects.longtail_losses")}
-    assert len(PEERS) == 18 and ours == used - {"reg", "cross_entropy"}
+    assert len(PEERS) == 19 and ours == used - {"reg", "cross_entropy"}
 
 
 @pytest.mark.parametrize("name", PEERS)
@@ -203,10 +204,15 @@ def test_values_out_of_range_are_named(name, key, wrong, interval, edges):
         peer_predictor(name, key, value)
 
 
-def test_dimensions_that_are_no_positive_numbers_are_named():
-    for wrong in ([1.5, 1.2], [1.5, 1.2, 0.0], [1.5, 1.2, float("nan")], [float("nan"), 1.2, 1.0]):
-        with pytest.raises(ValueError, match=r"PEERS.FRACAL.DIMENSIONS is \[.*\]: expected 3 numbers > 0"):
-            peer_predictor("fracal", "MODEL.REG.PEERS.FRACAL.DIMENSIONS", wrong)
+def test_statistics_of_fracal_that_are_no_such_numbers_are_named():
+    key, nan, inf = "MODEL.REG.PEERS.FRACAL.DIMENSIONS", float("nan"), float("inf")
+    for wrong in ([1.5, 1.2], [1.5, 1.2, 0.0], [1.5, 1.2, nan], [nan, 1.2, 1.0], [inf, 1.2, 1.0]):
+        with pytest.raises(ValueError, match=rf"{key}: \[.*\]; expected 3 dimensions > 0"):
+            peer_predictor("fracal_objects", key, wrong)
+    for wrong in ([0.5, 0.2], [0.5, 0.2, 0.0], [0.5, 0.2, 1.1], [0.5, 0.2, nan]):
+        pairs = [[1.5, share] for share in wrong] + [[1.5]] * (3 - len(wrong))
+        with pytest.raises(ValueError, match=rf"{key}: \[.*\]; expected 3 shares of images in \(0, 1\]"):
+            peer_predictor("fracal", key, pairs)
 
 
 def test_counts_are_those_of_the_training_set():

@@ -218,8 +218,13 @@ def test_equal_counts_need_no_adjustment():
     plain = softmax(z, axis=1)
     adjusted = LogitAdjustment(num_classes=C, counts=equal, tau=1.0, post_hoc=True)
     np.testing.assert_allclose(scores_of(adjusted, z), plain, rtol=1e-4)
-    fracal = FRACAL(num_classes=C, counts=equal, dimensions=[1.0] * C, exponent=2.0)
+    fracal = FRACAL(num_classes=C, shares=[1 / C] * C, dimensions=[1.0] * C, exponent=2.0)
     np.testing.assert_allclose(scores_of(fracal, z), plain, rtol=1e-4)
+    # Shares of images that each show all classes: as to one another nothing changes, against the background it does.
+    fracal = FRACAL(num_classes=C, shares=[1.0] * C, dimensions=[1.0] * C, exponent=2.0)
+    found = scores_of(fracal, z)
+    np.testing.assert_allclose(found[:, 0] / found[:, 1], plain[:, 0] / plain[:, 1], rtol=1e-4)
+    np.testing.assert_allclose(found[:, 0] / found[:, C], plain[:, 0] / plain[:, C] / 3 ** np.log10(np.e), rtol=1e-4)
 
 
 def test_ldam_and_its_deferred_weights():
@@ -254,18 +259,19 @@ def test_norcal():
 
 
 def test_fracal():
-    z, dimensions = logits(C + 1), np.array([1.8, 1.3, 1.0])
+    # The authors' weights: -log10 of the images with the class over all, less log10 of C.
+    z, dimensions, images = logits(C + 1), np.array([1.8, 1.3, 1.0]), np.array([70, 30, 5])
     moved = z.copy()
-    moved[:, :C] += -np.log10(COUNTS / COUNTS.sum()) - np.log10(C)
+    moved[:, :C] += -np.log10(images / 80) - np.log10(C)
     p = softmax(moved, axis=1)
     p[:, :C] /= dimensions**2
-    loss = FRACAL(num_classes=C, counts=counts(), dimensions=dimensions.tolist(), exponent=2.0)
+    loss = FRACAL(num_classes=C, shares=(images / 80).tolist(), dimensions=dimensions.tolist(), exponent=2.0)
     np.testing.assert_allclose(scores_of(loss, z), p / p.sum(axis=1, keepdims=True), rtol=1e-4)
     # By hand: thirds, of which the first is divided by 4.
-    two = FRACAL(num_classes=2, counts=torch.ones(2), dimensions=[2.0, 1.0], exponent=2.0)
+    two = FRACAL(num_classes=2, shares=[0.5, 0.5], dimensions=[2.0, 1.0], exponent=2.0)
     np.testing.assert_allclose(scores_of(two, np.zeros((1, 3))), [[1 / 9, 4 / 9, 4 / 9]], rtol=1e-5)
-    with pytest.raises(ValueError, match="expected 2 numbers > 0"):
-        FRACAL(num_classes=2, counts=torch.ones(2), dimensions=[2.0], exponent=2.0)
+    with pytest.raises(ValueError, match="expected 2 dimensions > 0"):
+        FRACAL(num_classes=2, shares=[0.5, 0.5], dimensions=[2.0], exponent=2.0)
 
 
 def test_normed_linear():

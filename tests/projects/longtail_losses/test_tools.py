@@ -13,6 +13,7 @@ from reg_d2.data.catalog import REPOSITORY
 from reg_d2.engine import REGTrainer, evaluate_checkpoint
 from reg_d2.engine.predictor import Predictor, read_image
 from reg_d2.engine.setup import load_config, prepare_data
+from reg_d2.modeling.settings import box_loss
 
 from ...engine.conftest import SIZE
 from ...tools.loading import load_tool
@@ -129,11 +130,38 @@ def test_post_hoc_calibration_of_a_cross_entropy_checkpoint_by_config_alone(work
         assert len(centers) == 8
         assert fracal.divisor[c].item() == pytest.approx(max(1.0, math.log2(len(cells))) ** 2, rel=1e-3)
     missing = ["DATASETS.TRAIN", "('no_such_set',)"]
-    with pytest.raises(ValueError, match=r"needs the boxes of DATASETS.TRAIN(.|\n)*FRACAL.DIMENSIONS"):
-        predictor(*PROJECT, "MODEL.REG.BOX.LOSS", "fracal", *missing)
-    given = ["MODEL.REG.PEERS.FRACAL.DIMENSIONS", "[1.5, 1.0]"]
-    fracal = predictor(*PROJECT, "MODEL.REG.BOX.LOSS", "fracal", *missing, *given)
-    assert fracal._model.roi_heads.box_predictor.box_loss.divisor.tolist() == pytest.approx([2.25, 1.0, 1.0])
+    dimensions = ["MODEL.REG.PEERS.FRACAL.DIMENSIONS", "[1.5, 1.0]"]
+    pairs = [dimensions[0], "[[1.5, 0.5], [1.0, 0.05]]"]
+    for name, options in (
+        *(("fracal", x) for x in (missing, ["DATASETS.TRAIN", "()"], [*missing, *dimensions])),
+        *(("fracal_objects", x) for x in (missing, ["DATASETS.TRAIN", "()"])),
+    ):
+        with pytest.raises(ValueError, match=r"needs the boxes of DATASETS.TRAIN(.|\n)*FRACAL.DIMENSIONS"):
+            predictor(*PROJECT, "MODEL.REG.BOX.LOSS", name, *options)
+    for name, given, shift in (
+        ("fracal", pairs, [0.0, -1.0, 0.0]),
+        ("fracal_objects", pairs, [0.0, 0.0, 0.0]),
+        ("fracal_objects", dimensions, [0.0, 0.0, 0.0]),
+    ):
+        calibrated = predictor(*PROJECT, "MODEL.REG.BOX.LOSS", name, *missing, *given)
+        loss = calibrated._model.roi_heads.box_predictor.box_loss
+        assert loss.divisor.tolist() == pytest.approx([2.25, 1.0, 1.0])
+        assert loss.shift.tolist() == pytest.approx(shift, abs=1e-6)
+
+
+@pytest.mark.parametrize(("name", "expected"), [("fracal", [1.0, 0.25]), ("fracal_objects", [0.8, 0.2])])
+def test_fracal_counts_images_or_objects(workspace, tmp_path, name, expected):
+    path = tmp_path / "data" / "train.json"
+    content = json.loads(path.read_text())
+    content["annotations"] = [a for a in content["annotations"] if a["category_id"] == 2 or a["image_id"] <= 2]
+    path.write_text(json.dumps(content))
+    cfg = load_config(REPOSITORY / CONFIGS / f"{name}.yaml", workspace[1])
+    prepare_data(cfg)
+    measured = box_loss(cfg)
+    assert (10 ** measured.shift[:2] / 2).tolist() == pytest.approx(expected)
+    # Dimensions that are given alone stay, and the shares are measured.
+    cfg.MODEL.REG.PEERS.FRACAL.DIMENSIONS = [1.5, 1.0]
+    assert torch.equal(box_loss(cfg).shift, measured.shift) and box_loss(cfg).divisor[0] == 2.25
 
 
 @pytest.fixture
@@ -167,7 +195,7 @@ def evaluations(workspace, tmp_path, monkeypatch):
     return checkpoint, ways
 
 
-POST_HOC = ["norcal", "fracal", "logit_adjustment"]
+POST_HOC = ["norcal", "fracal", "fracal_objects", "logit_adjustment"]
 ADJUST_AFTER = ["MODEL.REG.PEERS.LOGIT_ADJUSTMENT.POST_HOC", True]
 
 
