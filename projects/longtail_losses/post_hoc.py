@@ -32,7 +32,8 @@ class NorCal(PostHoc):
     """p_c = e^(z_c) / n_c^gamma, the background e^(z_b) untouched, then divided by their sum.
 
     Source: Pan et al., On Model Calibration for Long-Tailed Object Detection and Instance Segmentation, 2021, and its
-    code (n_c there: images). Scores get smaller, so ``SCORE_THRESH_TEST`` must, too: 1e-4 in their configs.
+    code (n_c there: images). Scores get smaller by up to max(n)^gamma, and so must ``SCORE_THRESH_TEST``, or frequent
+    classes are cut off earlier than without it.
     """
 
     @configurable

@@ -71,6 +71,13 @@ def test_the_yaml_loads_is_short_and_survives_its_own_dump(name, tmp_path):
     assert again.MODEL.REG == cfg.MODEL.REG and again.DATALOADER == cfg.DATALOADER and again.PROJECTS == cfg.PROJECTS
 
 
+def test_norcal_cuts_off_as_much_of_the_largest_class_as_the_others_do():
+    threshold, other = (load_config(REPOSITORY / CONFIGS / f"{name}.yaml") for name in ("norcal", "cross_entropy"))
+    threshold, other = (cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST for cfg in (threshold, other))
+    equal = other / 1200**0.6  # the demo's largest class has 1,200 objects
+    assert other == 0.001 and equal / 2 < threshold < equal
+
+
 @pytest.mark.parametrize("name", PEERS)
 def test_same_seed_same_weights_and_any_batch_trains_all_of_them(name):
     reference = reference_state()
