@@ -136,7 +136,7 @@ def _add_sampling_keys(cfg: CfgNode) -> None:
     node.EMPTY_IMAGES = "keep"  # keep | drop | ratio: training images without objects
     node.EMPTY_RATIO = 0.1  # of ratio: their share of what is drawn, in [0, 1)
     # Objects that one pass of the sampler is expected to show, copies included, where images are not drawn alike: what
-    # class weights are computed from then. Filled by engine.setup; not to be typed by hand.
+    # class weights are computed from then. Filled by engine.setup, or from a checkpoint; not to be typed by hand.
     cfg.MODEL.REG.SAMPLED_BOX_COUNTS = []
     cfg.MODEL.REG.SAMPLED_MASK_COUNTS = []
 
