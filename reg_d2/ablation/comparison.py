@@ -88,6 +88,19 @@ class Comparison:
         parents = {r: rows[r].parent or rows[r].evaluate_of for r in self.rows}
         return {r: p for r, p in parents.items() if p in self.rows and p != rows[r].versus}
 
+    @property
+    def references(self) -> tuple[tuple[dict, dict, dict], ...]:
+        """(other row of each row, estimates of the differences, corrected p-values): from ``versus``, then by steps."""
+        return (
+            (self.versus, self.differences, self.corrected),
+            (self.made_from, self.steps, self.corrected_steps),
+        )
+
+    def tail_is_rarest(self, task: str) -> bool:
+        """Whether the tail's AP is that of the two rarest classes in every result: the same classes."""
+        found = [r["metrics"].get(task, {}) for seeds in self.rows.values() for r in seeds.values()]
+        return all(values.get("AP_tail") == values.get("AP_rarest") for values in found)
+
     def values(self, row: str, metric: Metric) -> dict[int, float]:
         """Seed -> number, of the seeds that have it."""
         found = {seed: metric.of(result) for seed, result in self.rows[row].items()}
@@ -111,13 +124,10 @@ def compare(study: Study, runs: Sequence[Run], dataset: str) -> Comparison:
     for metric in METRICS:
         by_row = {row: comparison.values(row, metric) for row in rows}
         comparison.means[metric] = {row: estimate(list(values.values())) for row, values in by_row.items()}
-        for references, target, corrected in (
-            (comparison.versus, comparison.differences, comparison.corrected),
-            (comparison.made_from, comparison.steps, comparison.corrected_steps),
-        ):
+        for others, estimates, corrected in comparison.references:
             if metric.compared:
-                target[metric] = {row: paired(by_row[row], by_row[other]) for row, other in references.items()}
-                known = {row: e.p_value if has_interval(e) else None for row, e in target[metric].items()}
+                estimates[metric] = {row: paired(by_row[row], by_row[other]) for row, other in others.items()}
+                known = {row: e.p_value if has_interval(e) else None for row, e in estimates[metric].items()}
                 corrected[metric] = holm(known)
     notes += _notes(comparison)
     return comparison

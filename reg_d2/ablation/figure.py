@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..report.style import DARK, GREY, RC, RUN_COLORS
-from .comparison import BOXES, MASKS, Comparison, Metric, has_interval
-from .tables import significant, tail_is_rarest
+from .comparison import BOXES, MASKS, SEEDS_OF_AN_INTERVAL, Comparison, Metric, has_interval
+from .tables import significant
 
 PANEL_WIDTH, LABEL_WIDTH, ROW_HEIGHT = 2.3, 2.6, 0.34
 LABEL_LETTERS, LABEL_LINES = 40, 2
@@ -35,7 +35,7 @@ def panels() -> dict[str, Metric]:
 def draw(comparison: Comparison) -> Figure:
     """The figure; a metric that no row has gets no panel. Colour where the corrected difference is below 0.05."""
     shown = {t: m for t, m in panels().items() if any(comparison.values(row, m) for row in comparison.rows)}
-    if tail_is_rarest(comparison, "bbox"):
+    if comparison.tail_is_rarest("bbox"):
         shown.pop("box AP, tail classes", None)
     rows = list(comparison.rows)
     with matplotlib.rc_context(RC):
@@ -51,9 +51,10 @@ def draw(comparison: Comparison) -> Figure:
         axes[0].set_ylim(len(rows) - 0.5, -0.5)
         base = comparison.study.rows[comparison.study.base_row].label
         legend = (
-            f"Large dots: means, with their 95 % interval from 3 seeds on; small: seeds. Dashed: {base}. "
+            f"Large dots: means, with their 95 % interval from {SEEDS_OF_AN_INTERVAL} seeds on; small: seeds. "
+            f"Dashed: {base}. "
             "Green: better, orange: worse than what the row is held against (p < 0.05, Holm); "
-            "hollow: neither, or fewer than 3 seeds."
+            f"hollow: neither, or fewer than {SEEDS_OF_AN_INTERVAL} seeds."
         )
         figure.supxlabel(
             textwrap.fill(legend, int(width * LEGEND_LETTERS_PER_INCH)),

@@ -14,10 +14,14 @@ from .statistics import Estimate, estimate
 
 NONE = "n/a"
 SIGNIFICANT = 0.05
+# Of each of ``Comparison.references``.
+REFERENCE_COLUMNS = (
+    ("versus", "pairs", "difference", "difference_low", "difference_high", "p_value", "p_holm"),
+    ("made_from", "step_pairs", "step", "step_low", "step_high", "step_p_value", "step_p_holm"),
+)
 CSV_COLUMNS = (
     *("study", "dataset", "row", "metric", "n", "mean", "low", "high", "deviation"),
-    *("versus", "pairs", "difference", "difference_low", "difference_high", "p_value", "p_holm"),
-    *("made_from", "step_pairs", "step", "step_low", "step_high", "step_p_value", "step_p_holm"),
+    *(name for names in REFERENCE_COLUMNS for name in names),
 )
 # Of the tables of differences; the CSV has all of them.
 SHOWN_DIFFERENCES = ("AP", "AP50", "f1", "AP_rarest")
@@ -82,10 +86,7 @@ def to_csv(comparisons: Sequence[Comparison]) -> str:
                     "high": mean.high,
                     "deviation": mean.deviation,
                 }
-                for others, estimates, corrected, names in (
-                    (comparison.versus, comparison.differences, comparison.corrected, CSV_COLUMNS[-14:-7]),
-                    (comparison.made_from, comparison.steps, comparison.corrected_steps, CSV_COLUMNS[-7:]),
-                ):
+                for names, (others, estimates, corrected) in zip(REFERENCE_COLUMNS, comparison.references, strict=True):
                     if (found := estimates.get(metric, {}).get(row)) is not None:
                         values = (others[row], found.n, found.mean, found.low, found.high, found.p_value)
                         line |= dict(zip(names, (*values, corrected[metric][row]), strict=True))
@@ -108,13 +109,7 @@ def _means(comparison: Comparison, metrics: Sequence[Metric]) -> str:
 
 def _without_twins(comparison: Comparison, metrics: Sequence[Metric]) -> list[Metric]:
     """Without the column of the tail, where the tail is the two rarest classes."""
-    return [m for m in metrics if m.path[-1] != "AP_tail" or not tail_is_rarest(comparison, m.path[1])]
-
-
-def tail_is_rarest(comparison: Comparison, task: str) -> bool:
-    """Whether the tail's AP is that of the two rarest classes in every result: the same classes."""
-    found = [r["metrics"].get(task, {}) for seeds in comparison.rows.values() for r in seeds.values()]
-    return all(values.get("AP_tail") == values.get("AP_rarest") for values in found)
+    return [m for m in metrics if m.path[-1] != "AP_tail" or not comparison.tail_is_rarest(m.path[1])]
 
 
 def _difference_tables(comparison: Comparison) -> list[str]:
@@ -131,11 +126,10 @@ def _difference_tables(comparison: Comparison) -> list[str]:
         for title in [f"{what} {m.title}"]
     }
     tables = []
-    for title, references, estimates, corrected in (
-        ("Differences", comparison.versus, comparison.differences, comparison.corrected),
-        ("Step by step", comparison.made_from, comparison.steps, comparison.corrected_steps),
+    for title, (others, estimates, corrected) in zip(
+        ("Differences", "Step by step"), comparison.references, strict=True
     ):
-        if not references:
+        if not others:
             continue
         rows = [
             [
@@ -143,7 +137,7 @@ def _difference_tables(comparison: Comparison) -> list[str]:
                 _label(comparison, other),
                 *(_difference(estimates[m][row], corrected[m][row], m) for m in shown.values()),
             ]
-            for row, other in references.items()
+            for row, other in others.items()
         ]
         tables.append(f"**{title}**: {explained}.\n\n{_table(rows, ['row', 'against', *shown])}")
     return tables
