@@ -137,9 +137,10 @@ def study_table(
 
 def summary(runs: Sequence[Run], states: Mapping[Run, str], seconds_left: float | None = None) -> str:
     """``components: 12 of 60 done, 2 running, 46 missing, about 3 h 5 min left``"""
-    done = [run for run in runs if states[run] == "done"]
-    text = [f"{len(done)} of {len(runs)} done"]
-    text += filter(None, [_counts([run for run in runs if states[run] != "done"], states)])
+    others = [run for run in runs if states[run] != "done"]
+    text = [f"{len(runs) - len(others)} of {len(runs)} done"]
+    if others:
+        text.append(_counts(others, states))
     if seconds_left:
         minutes = int(seconds_left // 60) + 1
         text.append(

@@ -68,14 +68,11 @@ class ClassRecord:
         Raises:
             ValueError: another loss; not between cross-entropy and REG with softmax, whose scores are made alike.
         """
-        if trained.box_loss is None or trained.box_loss == self.box_loss:
+        taken = SOFTMAX if self.box_loss in SOFTMAX else (self.box_loss,)
+        if trained.box_loss is None or trained.box_loss in taken:
             return
-        softmax = self.box_loss in SOFTMAX
-        if softmax and trained.box_loss in SOFTMAX:
-            return
-        expected = " or ".join(SOFTMAX) if softmax else self.box_loss
         raise ValueError(
             f"{path} was trained with the box loss {trained.box_loss!r}, and MODEL.REG.BOX.LOSS {loss!r} of the config "
-            f"takes checkpoints of {expected}: give the config.yaml that the training wrote beside it (--config-file), "
-            "or another checkpoint"
+            f"takes checkpoints of {' or '.join(taken)}: give the config.yaml that the training wrote beside it "
+            "(--config-file), or another checkpoint"
         )
