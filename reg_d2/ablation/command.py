@@ -19,7 +19,7 @@ from .locks import RunLock, is_locked
 from .page import write_tables
 from .process import Child, StopRequest, environment, stop_requests, wait_for
 from .progress import StudyView, failure_text, study_table
-from .results import changes, describe, find_equal, read_result, store
+from .results import changes, describe, find_equal, read_result, read_results, store
 from .runner import ELSEWHERE_SECONDS
 from .runs import Run, all_runs, select, state_of
 from .slurm import SlurmRunner, workers_of
@@ -186,14 +186,14 @@ class StudyCommand:
         and who asks for a training wants one.
         """
         needed = {run.source for run in runs if run.source is not None}
-        broken: dict[str, None] = {}
+        stored, broken = read_results(self.results)
+        for message in broken:
+            self._comment(message)
         found = {
-            run: find_equal(self.results, run, workers, broken.setdefault)
+            run: find_equal(self.results, stored, run, workers)
             for run in runs
             if run not in needed and run not in again
         }
-        for message in broken:
-            self._comment(message)
         return {run: equal for run, equal in found.items() if equal is not None}
 
     def _make_data(self, stop: StopRequest) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
@@ -131,8 +131,19 @@ def collect(run, *, side_by_side: int, data: Mapping[str, str]) -> dict[str, Any
     }
 
 
+def read_results(results: str | os.PathLike) -> tuple[dict[Path, dict[str, Any]], list[str]]:
+    """The stored results of all studies by their files, and what is wrong with files that are none."""
+    found, broken = {}, []
+    for path in sorted(Path(results).glob("*/*/*-seed*.json")):
+        try:
+            found[path] = read_result(path)
+        except ValueError as error:
+            broken.append(str(error))
+    return found, broken
+
+
 def find_equal(
-    results: str | os.PathLike, run, workers: int, broken: Callable[[str], None]
+    results: str | os.PathLike, stored: Mapping[Path, Mapping[str, Any]], run, workers: int
 ) -> tuple[Path, dict[str, Any]] | None:
     """A stored result of any study with a run's config and data: the file, and its content under the run's name.
 
@@ -141,20 +152,15 @@ def find_equal(
 
     Args:
         results: folder of all studies' results.
+        stored: of ``read_results``.
         run: a ``runs.Run`` without a result; without its data here nothing is equal.
         workers: GPUs of the run, or its processes on CPUs: where the config is scaled to them, they must be equal, too.
-        broken: called with what is wrong with a file that is no result; it is left out.
     """
     data, scaled = run.data, reference_workers(run.config) > 0
-    for path in sorted(Path(results).glob(f"*/*/*-seed{run.seed}.json")):
-        try:
-            result = read_result(path)
-        except ValueError as error:
-            broken(str(error))
-            continue
+    for path, result in stored.items():
         if scaled and result.get("hardware", {}).get("workers") != workers:
             continue
-        if data and result.get("data") == data and not changes(result, run):
+        if data and result.get("data") == data and result["seed"] == run.seed and not changes(result, run):
             origin = result.get("copied_from", path.relative_to(results).with_suffix("").as_posix())
             place = {"study": run.study, "dataset": run.dataset, "row": run.row, "seed": run.seed}
             return path, {**result, **place, "copied_from": origin}
