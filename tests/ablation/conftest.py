@@ -1,6 +1,7 @@
 """A study on a program that only counts, in a folder of its own."""
 
 import copy
+import json
 import multiprocessing
 import sys
 import time
@@ -14,6 +15,7 @@ from reg_d2.ablation import page as page_module
 from reg_d2.ablation import runner as runner_module
 from reg_d2.ablation import runs as runs_module
 from reg_d2.ablation.local import LocalRunner
+from reg_d2.ablation.results import config_hash
 from reg_d2.ablation.runs import all_runs
 from reg_d2.ablation.study import load_study
 
@@ -32,6 +34,9 @@ CONTENT = {
         "better": {"from": "plain", "set": {"SOLVER.BASE_LR": 0.3}},
     },
 }
+
+
+AP = {"plain": {0: 30.0, 1: 31.0, 2: 32.0}, "better": {0: 33.0, 1: 33.9, 2: 35.1}, "best": {0: 35.0, 1: 36.5, 2: 37.0}}
 
 
 class Workshop:
@@ -97,3 +102,29 @@ def workshop(tmp_path, monkeypatch):
     workshop = Workshop(tmp_path)
     monkeypatch.setattr(runs_module, "fingerprints", lambda files: dict(workshop.data))
     return workshop
+
+
+@pytest.fixture
+def filled(workshop):
+    """Three rows with three seeds each, without any training; masks are 5 points below boxes."""
+    workshop.content["rows"]["best"] = {"from": "better", "label": "the best", "set": {"SOLVER.BASE_LR": 0.4}}
+    workshop.write(seeds=[0, 1, 2], description="What helps.")
+    for run in workshop.runs().values():
+        store(run, AP[run.row][run.seed])
+    return workshop
+
+
+def store(run, ap, **changes):
+    """Write a run's result file as a training would, with a box AP of ``ap``; masks are 5 points below."""
+
+    def task(ap):
+        tasks = {"AP": ap, "AP50": 2 * ap, "precision": 60.0, "recall": 50.0, "f1": 54.5, "AP_head": ap + 5}
+        return tasks | {"AP_middle": ap, "AP_tail": ap - 5, "AP_rarest": ap - 6, "per_class": {}}
+
+    content = {"study": run.study, "dataset": run.dataset, "row": run.row, "seed": run.seed}
+    content |= {"metrics": {"bbox": task(ap), "segm": task(ap - 5), "segm_boxes": task(ap)}}
+    content |= {"cost": {"step_time": 0.25, "peak_memory": 900.0, "seconds": 200.0}, "versions": {"torch": "2.0"}}
+    content |= {"hardware": {"device": "an abacus", "side_by_side": 3}, "data": {"roads_train": "0123456789ab"}}
+    content |= {"config": run.config, "config_hash": config_hash(run.config), **changes}
+    run.result.parent.mkdir(parents=True, exist_ok=True)
+    run.result.write_text(json.dumps(content))

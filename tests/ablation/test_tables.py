@@ -1,4 +1,4 @@
-"""Tables, figure and page, from result files that say known numbers."""
+"""Tables, CSV and figure, from result files that say known numbers."""
 
 import csv
 import json
@@ -9,36 +9,10 @@ from scipy import stats
 
 from reg_d2.ablation.comparison import BOXES, compare, pooled_deviation
 from reg_d2.ablation.figure import draw, to_svg
-from reg_d2.ablation.page import BLOCK, render_page, update_page
-from reg_d2.ablation.results import config_hash, read_result, task_metrics
+from reg_d2.ablation.results import read_result, task_metrics
 from reg_d2.ablation.study import load_study
-from reg_d2.data.catalog import REPOSITORY
 
-AP = {"plain": {0: 30.0, 1: 31.0, 2: 32.0}, "better": {0: 33.0, 1: 33.9, 2: 35.1}, "best": {0: 35.0, 1: 36.5, 2: 37.0}}
-
-
-@pytest.fixture
-def filled(workshop):
-    """Three rows with three seeds each, without any training; masks are 5 points below boxes."""
-    workshop.content["rows"]["best"] = {"from": "better", "label": "the best", "set": {"SOLVER.BASE_LR": 0.4}}
-    workshop.write(seeds=[0, 1, 2], description="What helps.")
-    for run in workshop.runs().values():
-        store(run, AP[run.row][run.seed])
-    return workshop
-
-
-def store(run, ap, **changes):
-    def task(ap):
-        tasks = {"AP": ap, "AP50": 2 * ap, "precision": 60.0, "recall": 50.0, "f1": 54.5, "AP_head": ap + 5}
-        return tasks | {"AP_middle": ap, "AP_tail": ap - 5, "AP_rarest": ap - 6, "per_class": {}}
-
-    content = {"study": run.study, "dataset": run.dataset, "row": run.row, "seed": run.seed}
-    content |= {"metrics": {"bbox": task(ap), "segm": task(ap - 5), "segm_boxes": task(ap)}}
-    content |= {"cost": {"step_time": 0.25, "peak_memory": 900.0, "seconds": 200.0}, "versions": {"torch": "2.0"}}
-    content |= {"hardware": {"device": "an abacus", "side_by_side": 3}, "data": {"roads_train": "0123456789ab"}}
-    content |= {"config": run.config, "config_hash": config_hash(run.config), **changes}
-    run.result.parent.mkdir(parents=True, exist_ok=True)
-    run.result.write_text(json.dumps(content))
+from .conftest import AP, store
 
 
 def lines_of(workshop):
@@ -246,68 +220,6 @@ def test_the_legend_of_a_narrow_figure_is_whole(filled):
     figure.draw_without_rendering()
     legend = figure._supxlabel.get_window_extent()
     assert len(figure.axes) == 1 and legend.x1 <= figure.bbox.x1
-
-
-def test_a_page_is_generated_between_its_marks(filled):
-    page = filled.results.parent / "page.md"
-    page.write_text(f"Before.\n<!-- study: {filled.file} -->\nstale words\n<!-- end of study -->\nAfter.\n")
-    assert update_page(page, filled.results) == [str(filled.file)]
-    text = page.read_text()
-    assert text.startswith("Before.\n<!-- study") and text.endswith("<!-- end of study -->\nAfter.\n")
-    assert "stale words" not in text and "31.0 ± 2.5" in text and "(results/trial/roads.svg)" in text
-    assert (filled.results / "trial/roads.svg").is_file()
-    assert render_page(text, page, filled.results) == text
-    for run in filled.runs().values():
-        run.result.unlink()
-    assert "This study has not been run." in render_page(text, page, filled.results)
-    page.write_text("nothing")
-    with pytest.raises(ValueError, match="has no line <!-- study"):
-        update_page(page, filled.results)
-
-
-def test_the_page_of_this_repository_is_what_its_results_give(tmp_path, monkeypatch):
-    monkeypatch.setenv("REG_D2_DATASETS", str(tmp_path))  # whatever data are here
-    page, results = REPOSITORY / "docs/results.md", REPOSITORY / "docs/results"
-    text = page.read_text(encoding="utf-8")
-    assert "python tools/ablate.py --page docs/results.md" in text
-    assert render_page(text, page, results) == text
-    for path in results.glob("*/*/*.json"):
-        assert read_result(path)["study"] == path.parts[-3]
-
-
-@pytest.mark.parametrize("page", ["README.md", "docs/results.md"])
-def test_intervals_in_prose_are_those_of_the_tables(page):
-    tables = " ".join(
-        file.read_text(encoding="utf-8") for file in sorted((REPOSITORY / "docs/results").glob("*/table.md"))
-    )
-    prose = BLOCK.sub("", (REPOSITORY / page).read_text(encoding="utf-8"))
-    quoted = re.findall(r"[+-]\d+\.\d+ \[[+-]\d+\.\d+, [+-]\d+\.\d+\]", " ".join(prose.split()))
-    assert len(quoted) > 3
-    assert not [found for found in quoted if found not in tables]
-
-
-def test_the_table_of_the_readme_is_that_of_the_claim():
-    table = (REPOSITORY / "docs/results/peers/table.md").read_text(encoding="utf-8")
-    claim = table.split("## peers on highway_claim")[1].split("\n## ")[0]
-    means = {title: part.split("\n\n")[1] for title, part in ((p.split("**")[0], p) for p in claim.split("\n\n**")[1:])}
-    boxes, masks = (_by_row_and_column(means[title]) for title in ("Boxes", "Masks"))
-    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    quoted = _by_row_and_column(re.search(r"(\| run \| box AP.*?)\n\n", readme, re.DOTALL)[1])
-    assert {"repeat-factor sampling, t 1", "REG, the default"} <= set(quoted)
-    for row, cells in quoted.items():
-        assert cells == {
-            "box AP": boxes[row]["AP"],
-            "two rarest, boxes": boxes[row]["two rarest"],
-            "box F1": boxes[row]["F1"],
-            "mask AP": masks[row]["AP"],
-            "mask AP50": masks[row]["AP50"],
-        }
-        assert boxes[row]["seeds"] == "5"
-
-
-def _by_row_and_column(table: str) -> dict[str, dict[str, str]]:
-    header, _, *rows = [[cell.strip() for cell in line.strip("| ").split("|")] for line in table.strip().splitlines()]
-    return {cells[0]: dict(zip(header[1:], cells[1:], strict=True)) for cells in rows}
 
 
 def test_what_is_kept_of_a_task():

@@ -1,0 +1,71 @@
+"""The page of results: generated between its marks, and what prose and README quote of it."""
+
+import re
+
+import pytest
+
+from reg_d2.ablation.page import BLOCK, render_page, update_page
+from reg_d2.ablation.results import read_result
+from reg_d2.data.catalog import REPOSITORY
+
+
+def test_a_page_is_generated_between_its_marks(filled):
+    page = filled.results.parent / "page.md"
+    page.write_text(f"Before.\n<!-- study: {filled.file} -->\nstale words\n<!-- end of study -->\nAfter.\n")
+    assert update_page(page, filled.results) == [str(filled.file)]
+    text = page.read_text()
+    assert text.startswith("Before.\n<!-- study") and text.endswith("<!-- end of study -->\nAfter.\n")
+    assert "stale words" not in text and "31.0 ± 2.5" in text and "(results/trial/roads.svg)" in text
+    assert (filled.results / "trial/roads.svg").is_file()
+    assert render_page(text, page, filled.results) == text
+    for run in filled.runs().values():
+        run.result.unlink()
+    assert "This study has not been run." in render_page(text, page, filled.results)
+    page.write_text("nothing")
+    with pytest.raises(ValueError, match="has no line <!-- study"):
+        update_page(page, filled.results)
+
+
+def test_the_page_of_this_repository_is_what_its_results_give(tmp_path, monkeypatch):
+    monkeypatch.setenv("REG_D2_DATASETS", str(tmp_path))  # whatever data are here
+    page, results = REPOSITORY / "docs/results.md", REPOSITORY / "docs/results"
+    text = page.read_text(encoding="utf-8")
+    assert "python tools/ablate.py --page docs/results.md" in text
+    assert render_page(text, page, results) == text
+    for path in results.glob("*/*/*.json"):
+        assert read_result(path)["study"] == path.parts[-3]
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/results.md"])
+def test_intervals_in_prose_are_those_of_the_tables(page):
+    tables = " ".join(
+        file.read_text(encoding="utf-8") for file in sorted((REPOSITORY / "docs/results").glob("*/table.md"))
+    )
+    prose = BLOCK.sub("", (REPOSITORY / page).read_text(encoding="utf-8"))
+    quoted = re.findall(r"[+-]\d+\.\d+ \[[+-]\d+\.\d+, [+-]\d+\.\d+\]", " ".join(prose.split()))
+    assert len(quoted) > 3
+    assert not [found for found in quoted if found not in tables]
+
+
+def test_the_table_of_the_readme_is_that_of_the_claim():
+    table = (REPOSITORY / "docs/results/peers/table.md").read_text(encoding="utf-8")
+    claim = table.split("## peers on highway_claim")[1].split("\n## ")[0]
+    means = {title: part.split("\n\n")[1] for title, part in ((p.split("**")[0], p) for p in claim.split("\n\n**")[1:])}
+    boxes, masks = (_by_row_and_column(means[title]) for title in ("Boxes", "Masks"))
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    quoted = _by_row_and_column(re.search(r"(\| run \| box AP.*?)\n\n", readme, re.DOTALL)[1])
+    assert {"repeat-factor sampling, t 1", "REG, the default"} <= set(quoted)
+    for row, cells in quoted.items():
+        assert cells == {
+            "box AP": boxes[row]["AP"],
+            "two rarest, boxes": boxes[row]["two rarest"],
+            "box F1": boxes[row]["F1"],
+            "mask AP": masks[row]["AP"],
+            "mask AP50": masks[row]["AP50"],
+        }
+        assert boxes[row]["seeds"] == "5"
+
+
+def _by_row_and_column(table: str) -> dict[str, dict[str, str]]:
+    header, _, *rows = [[cell.strip() for cell in line.strip("| ").split("|")] for line in table.strip().splitlines()]
+    return {cells[0]: dict(zip(header[1:], cells[1:], strict=True)) for cells in rows}
