@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from ..data.catalog import dataset_root
+from .comparison import load_comparisons
 from .data import make_command
 from .execution import FINISHED, Settings, begun_otherwise, forget, record_failure
 from .local import LocalRunner
@@ -66,7 +67,7 @@ class StudyCommand:
 
     def tables(self) -> int:
         """Write tables and figures from the results alone."""
-        files = write_tables(self.study, self.runs, self.results)
+        files = write_tables(self.study, load_comparisons(self.study, self.runs), self.results)
         for file in files:
             self._say(str(file))
         if not files:

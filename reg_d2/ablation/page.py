@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..evaluation.results import replace_text
 from .comparison import Comparison, load_comparisons
 from .figure import to_svg
-from .runs import Run, all_runs
+from .runs import all_runs
 from .study import Study, find_file, load_study
 from .tables import markdown, to_csv
 
@@ -18,9 +18,8 @@ BLOCK = re.compile(r"(<!-- study: (\S+) -->\n).*?(<!-- end of study -->)", re.DO
 NOT_RUN = "This study has not been run.\n"
 
 
-def write_tables(study: Study, runs: Sequence[Run], results: Path) -> list[Path]:
+def write_tables(study: Study, comparisons: Sequence[Comparison], results: Path) -> list[Path]:
     """``table.md``, ``table.csv`` and a figure a data set, in ``<results>/<study>``; the files, [] without results."""
-    comparisons = load_comparisons(study, runs)
     if not comparisons:
         return []
     folder = results / study.name
@@ -41,28 +40,38 @@ def update_page(page: Path, results: Path) -> list[str]:
         ValueError: the page has no mark.
     """
     text = page.read_text(encoding="utf-8")
-    studies = [found[2] for found in BLOCK.finditer(text)]
+    studies = _studies_of(text, page, results)
     if not studies:
         raise ValueError(f"{page} has no line <!-- study: FILE --> with <!-- end of study --> below it")
-    replace_text(page, render_page(text, page, results))
-    for file in studies:
-        study = load_study(find_file(file, page))
-        write_tables(study, all_runs(study, "output", results), results)
-    return studies
+    replace_text(page, _with_parts(text, page, results, studies))
+    for study, comparisons in studies.values():
+        write_tables(study, comparisons, results)
+    return list(studies)
 
 
 def render_page(text: str, page: Path, results: Path) -> str:
     """The page with each study's part as its results are now; nothing is written."""
+    return _with_parts(text, page, results, _studies_of(text, page, results))
 
-    def part(found: re.Match) -> str:
-        study = load_study(find_file(found[2], page))
-        comparisons = load_comparisons(study, all_runs(study, "output", results))
+
+def _studies_of(text: str, page: Path, results: Path) -> dict[str, tuple[Study, list[Comparison]]]:
+    """The studies that a page names, by the names of their files."""
+    found = {}
+    for file in dict.fromkeys(mark[2] for mark in BLOCK.finditer(text)):
+        study = load_study(find_file(file, page))
+        found[file] = study, load_comparisons(study, all_runs(study, "output", results))
+    return found
+
+
+def _with_parts(text: str, page: Path, results: Path, studies: Mapping[str, tuple[Study, list[Comparison]]]) -> str:
+    def part(mark: re.Match) -> str:
+        study, comparisons = studies[mark[2]]
         try:
             prefix = f"{(results / study.name).resolve().relative_to(page.resolve().parent)}/"
         except ValueError:
             prefix = f"{results / study.name}/"
         body = _text(study, comparisons, prefix, heading="###") if comparisons else NOT_RUN
-        return f"{found[1]}\n{body}\n{found[3]}"
+        return f"{mark[1]}\n{body}\n{mark[3]}"
 
     return BLOCK.sub(part, text)
 
