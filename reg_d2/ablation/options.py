@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
 from detectron2.config import CfgNode, get_cfg
 
 from ..config import add_reg_config
+from ..engine.projects import add_projects
 from ..losses import LOSSES
 
 # What does not change a run's numbers, or is filled in from the data.
@@ -80,11 +82,11 @@ def reference_workers(config: Mapping[str, Any]) -> int:
 def changed_keys(stored: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Key -> (value stored, value now) of what differs between two of ``deciding``.
 
-    A key that reg_d2 has gained since counts as having had its default then: a new switch, which is off, makes no
-    result obsolete. Nor does a key that plays no part in both (``PLAYS_A_PART``), nor the project that brings losses
-    alone; every other project may change anything.
+    A key that reg_d2 or a project has gained since counts as having had its default then: a new switch, which is off,
+    makes no result obsolete. Nor does a key that plays no part in both (``PLAYS_A_PART``), nor the project that brings
+    losses alone; every other project may change anything.
     """
-    standard = _defaults()
+    standard = _defaults(tuple(sorted({*stored.get("PROJECTS", ()), *now.get("PROJECTS", ())})))
     pairs = {k: (stored.get(k, standard.get(k)), now.get(k, standard.get(k))) for k in sorted({*stored, *now})}
     values = [lambda key, config=config: config.get(key, standard.get(key)) for config in (stored, now)]
     idle = tuple(
@@ -117,7 +119,11 @@ def _detectron2_defaults() -> dict[str, Any]:
 
 
 @lru_cache
-def _defaults() -> dict[str, Any]:
+def _defaults(projects: tuple[str, ...]) -> dict[str, Any]:
+    """Of Detectron2, reg_d2 and those of the projects that are here: a stored result may name another."""
     cfg = get_cfg()
     add_reg_config(cfg)
+    for name in projects:
+        with suppress(ValueError):
+            add_projects(cfg, "", ["PROJECTS", repr([name])])
     return {**_flat(cfg), **_detectron2_defaults(), "program": PROGRAM}

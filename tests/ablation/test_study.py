@@ -120,7 +120,11 @@ def test_a_project_plays_a_part_where_the_loss_is_one_of_its_own():
         for gamma in ("2.0", "1.0")
     )
     assert changed_keys(focal, other) == {"MODEL.REG.PEERS.FOCAL.GAMMA": (2.0, 1.0)}
-    assert {"MODEL.REG.BOX.LOSS", "PROJECTS"} <= changed_keys(alone, focal).keys()
+    assert changed_keys(alone, focal).keys() == {"MODEL.REG.BOX.LOSS", "PROJECTS"}
+    older = {k: v for k, v in focal.items() if k != "MODEL.REG.PEERS.SEESAW.P"}
+    assert changed_keys(older, focal) == {}, "it had its default before the project had a key for it"
+    older["MODEL.REG.PEERS.SEESAW.P"] = 0.5
+    assert changed_keys(older, focal) == {"MODEL.REG.PEERS.SEESAW.P": (0.5, 0.8)}
 
 
 def test_a_project_that_may_change_anything_counts():
@@ -166,7 +170,7 @@ def test_another_program_counts(workshop):
         ("seeds: [True]", "expected a list of different whole numbers"),
         ("rows: {a: {set: {SOLVER.MAX_ITR: 1}}}", "row 'a' on d: Non-existent key: SOLVER.MAX_ITR"),
         ("rows: {a: {set: {SOLVER.MAX_ITER: many}}}", "row 'a' on d: Type mismatch"),
-        ("rows: [", "expected the node content"),
+        ("rows: [", "expected (the )?node content"),
         ("rows: {a: {}, b: {from: [a]}}", r"from of row 'b' is \['a'\]. Valid: a, b"),
         ("base_row: [a]", r"base_row is \['a'\]. Valid: a, b"),
         ("base: 5", "base is 5; expected the path of a file"),
@@ -176,8 +180,8 @@ def test_another_program_counts(workshop):
         ("rows: {a: {config: 5}}", "config of row 'a' is 5; expected the path of a file"),
         ("rows: {a: {config: [configs/demo.yaml, 5]}}", "config of row 'a' is 5; expected the path of a file"),
         ("rows: {[a]: {}}", r"\['a'\] is a key; expected a name"),
-        ("rows: {a: {config: {folder}/broken.yaml}}", "(?s)broken.yaml: .*expected the node content"),
-        ("base: {folder}/broken.yaml", "(?s)broken.yaml: .*expected the node content"),
+        ("rows: {a: {config: {folder}/broken.yaml}}", "(?s)broken.yaml: .*expected (the )?node content"),
+        ("base: {folder}/broken.yaml", "(?s)broken.yaml: .*expected (the )?node content"),
         ("datasets: {d: {make: [tools/train_net.py, x]}}", r"make of data set 'd' is \[.*\]; expected text"),
         ("""datasets: {d: {make: "tools/train_net.py 'x"}}""", "make of data set 'd' is .*: no closing quotation"),
         ("description: [x]", r"description is \['x'\]; expected text"),
