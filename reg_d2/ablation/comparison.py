@@ -60,8 +60,9 @@ class Comparison:
         means: metric -> row -> estimate.
         differences: metric -> row -> estimate of row - ``versus[row]``.
         steps: metric -> row -> estimate of row - the row that it was made from, where that is another one.
+        also: metric -> row -> estimate of row - the study's ``also_versus``.
         corrected: metric -> row -> Holm's p-value of the difference, over the rows of one metric with at least
-            ``SEEDS_OF_AN_INTERVAL`` pairs; None for the others.
+            ``SEEDS_OF_AN_INTERVAL`` pairs; None for the others. ``corrected_steps`` and ``corrected_also`` likewise.
         notes: what a reader must know: results left out, seeds missing, hardware.
     """
 
@@ -73,6 +74,8 @@ class Comparison:
     steps: dict[Metric, dict[str, Estimate]] = field(default_factory=dict)
     corrected: dict[Metric, dict[str, float | None]] = field(default_factory=dict)
     corrected_steps: dict[Metric, dict[str, float | None]] = field(default_factory=dict)
+    also: dict[Metric, dict[str, Estimate]] = field(default_factory=dict)
+    corrected_also: dict[Metric, dict[str, float | None]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -89,11 +92,19 @@ class Comparison:
         return {r: p for r, p in parents.items() if p in self.rows and p != rows[r].versus}
 
     @property
+    def also_versus(self) -> dict[str, str]:
+        """Row -> the study's ``also_versus``, where that is not what it is compared with anyway."""
+        other = self.study.also_versus
+        return {r: other for r in self.rows if other in self.rows and other not in (r, self.study.rows[r].versus)}
+
+    @property
     def references(self) -> tuple[tuple[dict, dict, dict], ...]:
-        """(other row of each row, estimates of the differences, corrected p-values): from ``versus``, then by steps."""
+        """(other row of each row, estimates of the differences, corrected p-values): from ``versus``, by steps, and
+        from the study's second row."""
         return (
             (self.versus, self.differences, self.corrected),
             (self.made_from, self.steps, self.corrected_steps),
+            (self.also_versus, self.also, self.corrected_also),
         )
 
     def tail_is_rarest(self, task: str) -> bool:

@@ -3,6 +3,7 @@
 base: configs/studies/base/highway.yaml     # a whole config
 set: {SOLVER.MAX_ITER: 600}                 # on top of it, for all rows
 base_row: cross_entropy                     # what the rows are compared with
+also_versus: both                           # a second row that they are compared with
 seeds: [0, 1, 2]
 datasets:
   highway:
@@ -32,7 +33,10 @@ import yaml
 from ..data.catalog import REPOSITORY, dataset_root
 from .options import PROGRAM, to_options
 
-STUDY_KEYS = ("description", "base", "set", "base_row", "seeds", "datasets", "rows", "program", "paper_tables")
+STUDY_KEYS = (
+    *("description", "base", "set", "base_row", "also_versus"),
+    *("seeds", "datasets", "rows", "program", "paper_tables"),
+)
 DATASET_KEYS = ("base", "set", "make")
 ROW_KEYS = ("config", "set", "from", "evaluate_of", "versus", "label")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+]*")
@@ -76,6 +80,7 @@ class Dataset:
 class Study:
     """A checked study; ``rows`` and ``datasets`` by name, in the order of the file.
 
+    ``also_versus`` is a second row that all are compared with, or None.
     ``program`` is a path here; ``program_name`` the same on every machine: from the repository, or as it is written.
     """
 
@@ -89,6 +94,7 @@ class Study:
     program: str = PROGRAM
     program_name: str = PROGRAM
     paper_tables: bool = False
+    also_versus: str | None = None
 
 
 def load_study(path: str | os.PathLike) -> Study:
@@ -158,6 +164,8 @@ class _Reader:
         for name, value in given.items():
             self._mapping(value, f"row {name!r}", ROW_KEYS)
         self._one_of(content["base_row"], given, "base_row")
+        if (also_versus := content.get("also_versus")) is not None:
+            self._one_of(also_versus, given, "also_versus")
         written = content.get("program", PROGRAM)
         program = self._file(written, "program")
         inside = Path(program).resolve().is_relative_to(REPOSITORY)
@@ -172,6 +180,7 @@ class _Reader:
             program=program,
             program_name=Path(program).resolve().relative_to(REPOSITORY).as_posix() if inside else written,
             paper_tables=self._flag(content.get("paper_tables", False), "paper_tables"),
+            also_versus=also_versus,
         )
 
     def _dataset(self, name: str, value: Any, base: str | None, shared: Mapping[str, str]) -> Dataset:

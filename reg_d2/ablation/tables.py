@@ -18,6 +18,7 @@ SIGNIFICANT = 0.05
 REFERENCE_COLUMNS = (
     ("versus", "pairs", "difference", "difference_low", "difference_high", "p_value", "p_holm"),
     ("made_from", "step_pairs", "step", "step_low", "step_high", "step_p_value", "step_p_holm"),
+    ("also_versus", "also_pairs", "also_difference", "also_low", "also_high", "also_p_value", "also_p_holm"),
 )
 CSV_COLUMNS = (
     *("study", "dataset", "row", "metric", "n", "mean", "low", "high", "deviation"),
@@ -125,10 +126,10 @@ def _difference_tables(comparison: Comparison) -> list[str]:
         if m.path[-1] in SHOWN_DIFFERENCES
         for title in [f"{what} {m.title}"]
     }
+    second = comparison.study.also_versus
+    titles = ("Differences", "Step by step", f"Against {_label(comparison, second)}" if second else "")
     tables = []
-    for title, (others, estimates, corrected) in zip(
-        ("Differences", "Step by step"), comparison.references, strict=True
-    ):
+    for title, (others, estimates, corrected) in zip(titles, comparison.references, strict=True):
         if not others:
             continue
         rows = [

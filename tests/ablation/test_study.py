@@ -154,6 +154,7 @@ def test_another_program_counts(workshop):
         ("rows: {a: {sets: {}}}", r"key of row 'a' is 'sets'. Did you mean 'set'\?"),
         ("datasets: {d: {mak: x}}", r"key of data set 'd' is 'mak'. Did you mean 'make'\? Valid: base, set, make"),
         ("base_row: c", "base_row is 'c'. Valid: a, b"),
+        ("also_versus: c", "also_versus is 'c'. Valid: a, b"),
         ("base: absent.yaml", "absent.yaml does not exist; tried"),
         ("rows: {a: {config: absent.yaml}}", "absent.yaml does not exist; tried"),
         ("datasets: {d: {make: absent.py --x}}", "absent.py does not exist; tried"),

@@ -47,6 +47,22 @@ def test_the_csv_has_means_intervals_and_corrected_differences(filled):
     assert found["best", "step_time"]["mean"] == "0.25" and found["best", "step_time"]["difference"] == ""
 
 
+def test_a_second_row_that_all_are_compared_with(filled):
+    filled.write(also_versus="best", description="What helps.")
+    assert filled.main("--tables-only") == 0
+    found = {(line["row"], line["metric"]): line for line in lines_of(filled)}
+    plain, better = found["plain", "bbox/AP"], found["better", "bbox/AP"]
+    assert [found[row, "bbox/AP"]["also_versus"] for row in AP] == ["best", "best", ""]
+    assert float(plain["also_difference"]) == pytest.approx(31 - 36.16667, rel=1e-4) and plain["also_pairs"] == "3"
+    best = list(AP["best"].values())
+    raw = {row: stats.ttest_rel(list(AP[row].values()), best).pvalue for row in ("plain", "better")}
+    assert float(plain["also_p_value"]) == pytest.approx(raw["plain"], rel=1e-4)
+    assert float(better["also_p_holm"]) == pytest.approx(max(2 * min(raw.values()), raw["better"]), rel=1e-4)
+    assert float(better["difference"]) == pytest.approx(3, rel=1e-4), "and with the base row as before"
+    text = (filled.results / "trial/table.md").read_text().split("**Against the best**")[1]
+    assert re.search(r"\| plain +\| +the best +\| +\*?\*?-5.2 \[", text)
+
+
 def test_the_markdown_says_the_same(filled):
     filled.main("--tables-only")
     text = (filled.results / "trial/table.md").read_text()
