@@ -1,10 +1,16 @@
-"""What a checkpoint holds beside Detectron2's own: the model's class list and counts, and the loss of its boxes."""
+"""Checkpoints that are whole or not there, and what they hold beside Detectron2's own: classes, counts, box loss."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import torch
+from detectron2.checkpoint import DetectionCheckpointer
+
 from ..data.coco import ClassInfo, ClassMismatchError, check_same_classes
+from ..evaluation.results import replace_text
 
 # Their scores are softmax(z) of the same C + 1 outputs, so that each evaluates the other's checkpoints.
 SOFTMAX = ("cross_entropy", "reg")
@@ -49,6 +55,7 @@ class ClassRecord:
 
         Raises:
             ClassMismatchError: other names, or the same in another order.
+            ValueError: another box loss.
         """
         names = tuple(state["names"])
         check_same_classes(self.classes.names, names, "this run", "the checkpoint")
@@ -57,6 +64,17 @@ class ClassRecord:
                 f"this run and the checkpoint have the same classes in another order:\n  {list(self.classes.names)}\n"
                 f"  {list(names)}\nResume on the data set that the checkpoint was trained on."
             )
+        trained = state.get("box_loss")
+        if not self._takes(trained):
+            raise ValueError(
+                f"the checkpoint was trained with the box loss {trained!r}, and this run's is {self.box_loss!r}: "
+                "--resume continues a run as it was. To start from its weights instead, leave --resume out, name the "
+                "checkpoint in MODEL.WEIGHTS and choose another OUTPUT_DIR"
+            )
+
+    def _takes(self, trained: str | None) -> bool:
+        """Whether outputs that were trained so mean the same here; an older checkpoint's loss is not known."""
+        return trained in (None, self.box_loss) or {trained, self.box_loss} <= set(SOFTMAX)
 
     def check_box_loss(self, trained: "ClassRecord", path: str, loss: str) -> None:
         """Refuse to evaluate a checkpoint whose box outputs mean something else than this run takes them for.
@@ -68,11 +86,45 @@ class ClassRecord:
         Raises:
             ValueError: another loss; not between cross-entropy and REG with softmax, whose scores are made alike.
         """
-        taken = SOFTMAX if self.box_loss in SOFTMAX else (self.box_loss,)
-        if trained.box_loss is None or trained.box_loss in taken:
+        if self._takes(trained.box_loss):
             return
+        taken = SOFTMAX if self.box_loss in SOFTMAX else (self.box_loss,)
         raise ValueError(
             f"{path} was trained with the box loss {trained.box_loss!r}, and MODEL.REG.BOX.LOSS {loss!r} of the config "
             f"takes checkpoints of {' or '.join(taken)}: give the config.yaml that the training wrote beside it "
             "(--config-file), or another checkpoint"
         )
+
+
+class AtomicCheckpointer(DetectionCheckpointer):
+    """Detectron2's, whose files have their names only once they are whole.
+
+    Detectron2 writes into place: a kill, or a full disk, during the second checkpoint leaves neither, and an empty
+    ``last_checkpoint`` that no run can continue from.
+    """
+
+    def save(self, name: str, **kwargs: Any) -> None:
+        """Write ``<name>.pth`` into ``save_dir`` and tag it as the last, on the main worker.
+
+        Args:
+            name: without suffix.
+            kwargs: stored beside the model and the checkpointables.
+        """
+        if not self.save_dir or not self.save_to_disk:
+            return
+        content = {"model": self.model.state_dict()}
+        content |= {key: part.state_dict() for key, part in self.checkpointables.items()}
+        path = Path(self.save_dir, f"{name}.pth")
+        self.logger.info(f"Saving checkpoint to {path}")
+        # One name for all processes: what a killed one has left is written over by the next.
+        temporary = path.with_name(f"{path.name}.tmp")
+        try:
+            torch.save(content | kwargs, temporary)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        self.tag_last_checkpoint(path.name)
+
+    def tag_last_checkpoint(self, last_filename_basename: str) -> None:
+        """Write into ``last_checkpoint`` which file is the last."""
+        replace_text(Path(self.save_dir, "last_checkpoint"), last_filename_basename)

@@ -213,8 +213,8 @@ def load_weights(model: torch.nn.Module, cfg: CfgNode) -> None:
         stored = torch.load(f, map_location="cpu", weights_only=True)
     if "classes" in stored:
         record = get_record(cfg)
-        record.load_state_dict(stored["classes"])
         record.check_box_loss(ClassRecord.from_state(stored["classes"]), path, cfg.MODEL.REG.BOX.LOSS)
+        record.load_state_dict(stored["classes"])
     try:
         model.load_state_dict(stored["model"])
     except (KeyError, RuntimeError) as error:

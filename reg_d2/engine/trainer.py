@@ -16,6 +16,7 @@ from ..data.bad_images import SkipBadImages
 from ..data.loader import TrainLoader, build_train_loader, stream_seed
 from ..data.mapper import REGDatasetMapper
 from ..optim import build_optimizer
+from .checkpoint import AtomicCheckpointer
 from .cost import CostRecorder
 from .evaluate import evaluate
 from .hooks import InterruptSaver, MemoryLog, ProgressBar, StuckStep, quiet_terminal
@@ -24,6 +25,9 @@ from .predictor import load_weights
 from .setup import checkpoint_record, fast_layout, get_record
 
 logger = logging.getLogger(__name__)
+
+# Of Detectron2's PeriodicCheckpointer, after the last step.
+FINAL = "model_final.pth"
 
 
 class TrainStep(SimpleTrainer):
@@ -113,8 +117,8 @@ class REGTrainer(DefaultTrainer):
             model, data_loader, optimizer, amp=cfg.SOLVER.AMP.ENABLED, seed=cfg.SEED, folder=cfg.OUTPUT_DIR
         )
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
-        self.checkpointer = DetectionCheckpointer(
-            model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self), classes=get_record(cfg)
+        self.checkpointer = AtomicCheckpointer(
+            model, cfg.OUTPUT_DIR, classes=get_record(cfg), trainer=weakref.proxy(self)
         )
         self.start_iter, self.max_iter, self.cfg = 0, cfg.SOLVER.MAX_ITER, cfg
         self.register_hooks(self.build_hooks())
@@ -138,6 +142,8 @@ class REGTrainer(DefaultTrainer):
         rate = self.optimizer.param_groups[0]["lr"]
         logger.info(f"Starting from {source} at iteration {self.start_iter} of {self.max_iter}, learning rate {rate:g}")
         if self.start_iter >= self.max_iter:
+            if resume and os.path.basename(source) != FINAL:  # killed after its last step, before that was written
+                self.checkpointer.save(FINAL.removesuffix(".pth"), iteration=self.iter)
             logger.warning("This run is finished: only its evaluation is repeated. Raise SOLVER.MAX_ITER to go on")
 
     def state_dict(self) -> dict:

@@ -118,6 +118,32 @@ def test_ten_steps_and_ten_resumed_ones_are_twenty_to_the_bit(workspace, tmp_pat
     assert (box.cls_score.weight.norm(dim=1) - 1).abs().max() < 1e-6
 
 
+def test_a_checkpoint_is_whole_or_not_there(workspace, tmp_path, monkeypatch):
+    """The disk is full, or the run killed, in the last write of all: the one after the last step's own checkpoint."""
+    out, save = tmp_path / "out", torch.save
+
+    def cut_short(content, file):
+        save(content, file)
+        if Path(file).name.startswith("model_final"):
+            os.truncate(file, 7)
+            raise OSError("no space left on device")
+
+    monkeypatch.setattr(torch, "save", cut_short)
+    with pytest.raises(OSError, match="no space left"):
+        trainer(workspace).train()
+    monkeypatch.undo()
+    monkeypatch.setenv("REG_D2_DATASETS", str(tmp_path / "data"))
+    assert sorted(path.name for path in out.glob("model_*")) == ["model_0000001.pth", "model_0000003.pth"]
+    assert (out / "last_checkpoint").read_text() == "model_0000003.pth"
+    # The same command writes it, without another step.
+    resumed = trainer(workspace, resume=True)
+    assert resumed.start_iter == resumed.max_iter == 4
+    final, last = (torch.load(out / f"model_{x}.pth", weights_only=True) for x in ("final", "0000003"))
+    assert all(torch.equal(value, last["model"][key]) for key, value in final["model"].items())
+    assert final["trainer"]["iteration"] == last["trainer"]["iteration"] == 3
+    assert trainer(workspace, "SOLVER.MAX_ITER", 6, resume=True).start_iter == 4, "and it can be trained further"
+
+
 def test_resuming_under_other_switches_names_the_way_out(workspace):
     trainer(workspace, "SOLVER.MAX_ITER", 2).train()
     with pytest.raises(ValueError, match=r"optimiser does not fit this config(.|\n)*MODEL.WEIGHTS"):

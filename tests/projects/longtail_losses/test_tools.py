@@ -80,6 +80,21 @@ def test_what_was_gathered_is_in_the_checkpoint_and_goes_on(workspace, tmp_path,
         assert torch.equal(after, getattr(straight.model.roi_heads.box_predictor.box_loss, buffer))
 
 
+@pytest.mark.parametrize(("first", "then"), [("cross_entropy", "eqlv2"), ("seesaw", "cross_entropy")])
+def test_a_run_is_not_continued_under_another_box_loss(workspace, first, then):
+    prepared(workspace, first, "SOLVER.MAX_ITER", 1).train()
+    message = f"was trained with the box loss '{first}', and this run's is '{then}'.*leave --resume out"
+    with pytest.raises(ValueError, match=message):
+        prepared(workspace, then).resume_or_load(resume=True)
+
+
+def test_softmax_classifiers_go_on_as_one_another(workspace):
+    prepared(workspace, "cross_entropy", "SOLVER.MAX_ITER", 1).train()
+    on = prepared(workspace, "inverse_frequency")
+    on.resume_or_load(resume=True)
+    assert on.start_iter == 1
+
+
 def test_the_tools_train_evaluate_and_predict_a_peer(workspace, tmp_path, capsys):
     out, data = tmp_path / "out", tmp_path / "data"
     opts = [*workspace[1], "SOLVER.MAX_ITER", "2", "TEST.DETECTIONS_PER_IMAGE", "10"]
