@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from detectron2.config import CfgNode
 from torch import Tensor, nn
 
-from reg_d2.modeling.settings import class_counts
+from reg_d2.modeling.settings import check_range, class_counts
 
 
 class NormedLinear(nn.Module):
@@ -63,25 +63,6 @@ def with_objectness(linear: nn.Linear) -> nn.Linear:
         larger.weight.copy_(torch.cat([linear.weight[:-1], row, linear.weight[-1:]]))
         larger.bias.copy_(torch.cat([linear.bias[:-1], torch.zeros(1), linear.bias[-1:]]))
     return larger
-
-
-def check_range(key: str, value: float, interval: str, note: str = "") -> None:
-    """Refuse a number outside an interval.
-
-    Args:
-        key: below ``MODEL.REG``.
-        value: of the key.
-        interval: as it is written: ``[0, 1)`` holds 0 and not 1; an end may be inf.
-        note: what the message says after it.
-
-    Raises:
-        ValueError: the value is outside, or no number; the message has key, value and interval.
-    """
-    low, high = map(float, interval[1:-1].split(","))
-    above = value >= low if interval[0] == "[" else value > low
-    below = value <= high if interval[-1] == "]" else value < high
-    if not (above and below):
-        raise ValueError(f"MODEL.REG.{key} is {value}: expected a number in {interval}{note}")
 
 
 def one_hot(targets: Tensor, num_classes: int, background: bool = False) -> Tensor:

@@ -42,7 +42,7 @@ def training_statistics(cfg: CfgNode) -> tuple[list[float], list[float]]:
         a sampler changes neither.
 
     Raises:
-        ValueError: there are no training files, they cannot be read, or have other classes.
+        ValueError: there are no training files, they cannot be read, have other classes, or no box of one.
     """
     names = list(cfg.MODEL.REG.CLASS_NAMES)
     centers: dict[str, list] = {name: [] for name in names}
@@ -63,13 +63,15 @@ def training_statistics(cfg: CfgNode) -> tuple[list[float], list[float]]:
                         name = coco.categories[annotation["category_id"]]
                         centers[name].append(((x + w / 2) / width, (y + h / 2) / height))
                         showing[name].add((coco.path, annotation["image_id"]))
+        if empty := [name for name in names if not centers[name]]:
+            raise ValueError(f"there is none of {', '.join(map(repr, empty))}: remove the class from its categories")
     except (OSError, KeyError, ValueError) as error:
         raise ValueError(
             f"FRACAL needs the boxes of DATASETS.TRAIN {tuple(cfg.DATASETS.TRAIN)}: {error}\nWithout them, write into "
             "MODEL.REG.PEERS.FRACAL.DIMENSIONS what a run with the data logs"
         ) from None
     dimensions = [round(fractal_dimension(np.array(centers[name])), 4) for name in names]
-    shares = [float(f"{len(showing[name]) / max(num_images, 1):.6g}") for name in names]
+    shares = [float(f"{len(showing[name]) / num_images:.6g}") for name in names]
     given = [list(pair) for pair in zip(dimensions, shares, strict=True)]
     logger.info(f"MODEL.REG.PEERS.FRACAL.DIMENSIONS {given} ({', '.join(names)})")
     return dimensions, shares

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from reg_d2.losses import class_weights
 from reg_d2.modeling.box_loss import BoxLoss, register_box_loss
 from reg_d2.modeling.distributed import mean_over_workers, reduce_mean
+from reg_d2.modeling.settings import check_range
 
-from .classifiers import NormedLinear, check_range, object_counts
+from .classifiers import NormedLinear, object_counts
 
 
 @register_box_loss("logit_adjustment")
@@ -34,8 +35,12 @@ class LogitAdjustment(BoxLoss):
             counts: (C,) > 0.
             tau: any number; 0 adjusts nothing.
             post_hoc: adjust at test instead of in training.
+
+        Raises:
+            ValueError: tau is no number.
         """
         super().__init__(num_classes=num_classes)
+        check_range("PEERS.LOGIT_ADJUSTMENT.TAU", tau, "(-inf, inf)")
         self.post_hoc = post_hoc
         shift = tau * torch.log(num_classes * counts / counts.sum())
         self.register_buffer("shift", torch.cat([shift, shift.new_zeros(1)]), persistent=False)

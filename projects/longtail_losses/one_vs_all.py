@@ -9,13 +9,14 @@ import math
 import torch
 import torch.nn.functional as F
 from detectron2.config import configurable
-from fvcore.nn import sigmoid_focal_loss
 from torch import Tensor, nn
 
+from reg_d2.losses import generalized_focal_loss
 from reg_d2.modeling.box_loss import BoxLoss, register_box_loss, without_background
 from reg_d2.modeling.distributed import mean_over_workers, reduce_mean, sum_over_workers
+from reg_d2.modeling.settings import check_range
 
-from .classifiers import check_range, object_counts, one_hot
+from .classifiers import object_counts, one_hot
 
 
 class OneVsAll(BoxLoss):
@@ -102,7 +103,16 @@ class SigmoidFocal(OneVsAll):
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         y = one_hot(targets, self.num_classes)
-        total = sigmoid_focal_loss(logits, y, alpha=self.alpha, gamma=self.gamma, reduction="sum")
+        # Not fvcore's: its gradient is NaN where p_t is 1 to the last bit and 0 < gamma < 1.
+        positive, negative = (1.0, 1.0) if self.alpha == -1 else (self.alpha, 1 - self.alpha)
+        total = generalized_focal_loss(
+            logits,
+            targets,
+            class_weight=logits.new_full((self.num_classes,), positive),
+            negative_weight=negative,
+            gamma=self.gamma,
+            reduction="sum",
+        )
         count, seen = reduce_mean(y.sum()), self.foreground_mean > 0
         mean = self.momentum * self.foreground_mean + (1 - self.momentum) * count.clamp(min=1.0)
         self.foreground_mean.copy_(torch.where(seen, mean, count))
@@ -116,6 +126,8 @@ class Gumbel(OneVsAll):
     l = 1/N sum_ic w_ic (-y log p - (1 - y) log(1 - p)), z clamped to [-4, 10]; w = 1 but for the negatives of a rare
     class, which foreground ROIs drop, and background ROIs drop with the chance 1 - r, with r the rare part of the
     batch's foreground, over all workers.
+    The gradient is the exact one: of positives it grows with exp(-z), where the authors' code loses it below z = -3.3,
+    since torch's binary cross-entropy holds p (1 - p) above 1e-12 there.
     Source: Alexandridis et al., Long-tailed Instance Segmentation using Gumbel Optimized Loss, 2022, and its code;
     Hsieh et al., DropLoss, 2021. Rare is by the share of the objects (theirs: of the images of LVIS).
     """
@@ -134,6 +146,7 @@ class Gumbel(OneVsAll):
     def from_config(cls, cfg):
         node, counts = cfg.MODEL.REG.PEERS.GUMBEL, object_counts(cfg)
         check_range("PEERS.GUMBEL.DROP_SHARE", node.DROP_SHARE, "[0, 1]")
+        check_range("PEERS.GUMBEL.BIAS", node.BIAS, "(-inf, inf)")
         return {**super().from_config(cfg), "bias": node.BIAS, "rare": counts / counts.sum() < node.DROP_SHARE}
 
     def probabilities(self, logits: Tensor) -> Tensor:

@@ -14,8 +14,9 @@ from detectron2.config import configurable
 from torch import Tensor
 
 from reg_d2.modeling.box_loss import BoxLoss, register_box_loss
+from reg_d2.modeling.settings import check_range
 
-from .classifiers import check_range, object_counts
+from .classifiers import object_counts
 from .fractal import training_statistics
 
 
@@ -79,12 +80,13 @@ class FRACAL(PostHoc):
             num_classes: C.
             shares: C numbers pi_c in (0, 1].
             dimensions: C numbers D_c > 0, finite.
-            exponent: lambda; 0 leaves the dimensions out.
+            exponent: lambda >= 0; 0 leaves the dimensions out.
 
         Raises:
-            ValueError: not C such dimensions or shares.
+            ValueError: not C such dimensions or shares, or lambda out of range.
         """
         super().__init__(num_classes=num_classes)
+        check_range("PEERS.FRACAL.LAMBDA", exponent, "[0, inf)")
         for what, values, valid in (
             ("dimensions > 0", dimensions, [0 < d < math.inf for d in dimensions]),
             ("shares of images in (0, 1]", shares, [0 < s <= 1 for s in shares]),

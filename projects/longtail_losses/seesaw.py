@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from reg_d2.modeling.box_loss import BoxLoss, register_box_loss
 from reg_d2.modeling.distributed import mean_over_workers, sum_over_workers
+from reg_d2.modeling.settings import check_range
 
-from .classifiers import check_range, normed, with_objectness
+from .classifiers import normed, with_objectness
 
 
 @register_box_loss("seesaw")

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from reg_d2.modeling.box_loss import BoxLoss, register_box_loss
 from reg_d2.modeling.distributed import mean_over_workers, sum_over_workers
+from reg_d2.modeling.settings import check_range
 
-from .classifiers import check_range, normed, object_counts, one_hot
+from .classifiers import normed, object_counts, one_hot
 
 
 class SigmoidWithBackground(BoxLoss):
@@ -38,13 +39,15 @@ class EQLv2(SigmoidWithBackground):
         """
         Args:
             num_classes: C.
-            gamma, mu: slope and centre of w-.
+            gamma, mu: slope, >= 0, and centre of w-.
             alpha: >= 0.
 
         Raises:
-            ValueError: alpha out of range.
+            ValueError: one of them out of range.
         """
         super().__init__(num_classes=num_classes)
+        check_range("PEERS.EQLV2.GAMMA", gamma, "[0, inf)")
+        check_range("PEERS.EQLV2.MU", mu, "(-inf, inf)")
         check_range("PEERS.EQLV2.ALPHA", alpha, "[0, inf)")
         self.gamma, self.mu, self.alpha = gamma, mu, alpha
         self.register_buffer("positive_gradient", torch.zeros(num_classes))

@@ -29,7 +29,16 @@ from ..optim import CosineLinear, PrimalDual
 from .box_loss import BoxLoss, without_background
 from .distributed import reduce_mean
 from .loss_state import LossState, say_fresh_variance
-from .settings import box_loss, class_counts, class_prior, head_class_weights, loss_settings, primal_dual, weight_start
+from .settings import (
+    box_loss,
+    check_range,
+    class_counts,
+    class_prior,
+    head_class_weights,
+    loss_settings,
+    primal_dual,
+    weight_start,
+)
 
 
 class REGFastRCNNOutputLayers(FastRCNNOutputLayers):
@@ -118,6 +127,7 @@ class REGFastRCNNOutputLayers(FastRCNNOutputLayers):
     def from_config(cls, cfg, input_shape):
         class_weight = head_class_weights(cfg, "BOX")
         node = cfg.MODEL.REG.BOX
+        check_range("BOX.FOREGROUND_MOMENTUM", node.FOREGROUND_MOMENTUM, "[0, 1)")
         return {
             **super().from_config(cfg, input_shape),
             "settings": loss_settings(node, "BOX"),

@@ -18,6 +18,25 @@ from ..optim import PrimalDual
 from .box_loss import BOX_LOSSES, BoxLoss
 
 
+def check_range(key: str, value: float, interval: str, note: str = "") -> None:
+    """Refuse a number outside an interval.
+
+    Args:
+        key: below ``MODEL.REG``.
+        value: of the key.
+        interval: as it is written: ``[0, 1)`` holds 0 and not 1; an end may be inf.
+        note: what the message says after it.
+
+    Raises:
+        ValueError: the value is outside, or no number; the message has key, value and interval.
+    """
+    low, high = map(float, interval[1:-1].split(","))
+    above = value >= low if interval[0] == "[" else value > low
+    below = value <= high if interval[-1] == "]" else value < high
+    if not (above and below):
+        raise ValueError(f"MODEL.REG.{key} is {value}: expected a number in {interval}{note}")
+
+
 def loss_settings(node: CfgNode, task: str) -> LossSettings:
     """Settings of ``MODEL.REG.BOX`` or ``MODEL.REG.MASK``; ``task`` is the node's name, for the error messages.
 

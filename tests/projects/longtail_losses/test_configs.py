@@ -190,7 +190,13 @@ def test_a_normed_classifier_is_not_replaced_by_a_cosine_one(name):
         ("seesaw", "PEERS.SEESAW.P", [-0.1], "[0, inf)", [0.0]),
         ("seesaw", "PEERS.SEESAW.Q", [-0.1], "[0, inf)", [0.0]),
         ("seesaw", "PEERS.SEESAW.EPS", [0.0, -1.0], "(0, inf)", []),
+        ("sigmoid_focal", "BOX.FOREGROUND_MOMENTUM", [-0.5, 1.0, 1.5], "[0, 1)", [0.0]),
         ("eqlv2", "PEERS.EQLV2.ALPHA", [-0.1], "[0, inf)", [0.0]),
+        ("eqlv2", "PEERS.EQLV2.GAMMA", [-0.1], "[0, inf)", [0.0]),
+        ("eqlv2", "PEERS.EQLV2.MU", [float("inf")], "(-inf, inf)", [-1.0]),
+        ("gumbel", "PEERS.GUMBEL.BIAS", [float("inf")], "(-inf, inf)", [0.0]),
+        ("logit_adjustment", "PEERS.LOGIT_ADJUSTMENT.TAU", [float("inf")], "(-inf, inf)", [-1.0]),
+        ("fracal", "PEERS.FRACAL.LAMBDA", [-0.1], "[0, inf)", [0.0]),
         ("ecm", "PEERS.ECM.BACKGROUND_RATIO", [0.0, -1.0], "(0, inf)", []),
         ("ecm", "PEERS.NORMED_TEMPERATURE", [-1.0], "[0, inf)", [0.0]),
         ("gumbel", "PEERS.GUMBEL.DROP_SHARE", [-0.1, 1.1], "[0, 1]", [0.0, 1.0]),
@@ -209,6 +215,47 @@ def test_values_out_of_range_are_named(name, key, wrong, interval, edges):
         assert f" is {value}: expected a number in {interval}" in str(found.value)
     for value in edges:
         peer_predictor(name, key, value)
+
+
+def attributes(name, *names):
+    loss = peer_predictor(name).box_loss
+    return {key: getattr(loss, key) for key in names}
+
+
+def test_the_defaults_are_the_authors():
+    """What reaches the losses from the YAML files, against the numbers of papers and code (``peers.md``)."""
+    seesaw = {"p": 0.8, "q": 2.0, "eps": 0.01, "temperature": 20.0}
+    assert attributes("seesaw", *seesaw) == seesaw
+    eqlv2 = {"gamma": 12.0, "mu": 0.8, "alpha": 4.0}
+    assert attributes("eqlv2", *eqlv2) == eqlv2
+    focal = {"alpha": 0.25, "gamma": 2.0, "momentum": 0.9}
+    assert attributes("sigmoid_focal", *focal) == focal
+    last = peer_config("ldam_drw").SOLVER.MAX_ITER
+    assert attributes("ldam", "scale", "reweight_from") == {"scale": 30.0, "reweight_from": None}
+    assert attributes("ldam_drw", "scale", "reweight_from") == {"scale": 30.0, "reweight_from": round(0.8 * last)}
+    n = torch.tensor([60.0, 30.0, 10.0])
+    assert n.tolist() == list(CLASSES.box_counts)
+    for found, expected in (
+        (peer_predictor("ldam").box_loss.margin[:C], 0.5 * (n / 10) ** -0.25),
+        (
+            peer_predictor("ldam_drw").box_loss.weight[0] / peer_predictor("ldam_drw").box_loss.weight[2],
+            torch.tensor((1 - 0.9999**10) / (1 - 0.9999**60)),
+        ),
+        # 100 objects and 633.13 samples of the background: -1/4 log(rest / n).
+        (peer_predictor("ecm").box_loss.margin[0], torch.tensor(673.13 / 60).log() / -4),
+        (peer_predictor("logit_adjustment").box_loss.shift[:C], (3 * n / 100).log()),
+        (peer_predictor("norcal").box_loss.shift[:C], 0.6 * n.log()),
+        (peer_predictor("fracal").box_loss.divisor[:C], torch.tensor([1.5, 1.2, 1.0]) ** 2),
+    ):
+        torch.testing.assert_close(found, expected)
+    assert not peer_predictor("logit_adjustment").box_loss.post_hoc
+    assert peer_predictor("logit_adjustment_post_hoc").box_loss.post_hoc
+
+
+def test_rare_for_gumbel_are_classes_below_a_share_of_the_objects():
+    assert peer_config("gumbel").MODEL.REG.PEERS.GUMBEL.DROP_SHARE == 0.0011
+    rare = peer_predictor("gumbel", "MODEL.REG.PEERS.GUMBEL.DROP_SHARE", 0.15).box_loss.rare
+    assert rare.tolist() == [False, False, True], "of 60, 30 and 10"
 
 
 def test_statistics_of_fracal_that_are_no_such_numbers_are_named():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from detectron2.utils.events import EventStorage
+from fvcore.nn import sigmoid_focal_loss
 from scipy.special import expit, log_softmax, softmax
 from scipy.stats import gumbel_r
 
@@ -72,6 +73,19 @@ def test_sigmoid_focal_has_seen_nothing_before_the_first_object():
     assert loss_of(loss, np.zeros((6, C)), [0, 1, 2, 0, 1, 2]) == pytest.approx(objects / 6, rel=1e-5)
     # Detectron2's RetinaNet takes a later batch without objects for one with 1.
     assert loss_of(loss, np.zeros((6, C)), [3] * 6) == pytest.approx(background / (0.9 * 6 + 0.1), rel=1e-5)
+
+
+@pytest.mark.parametrize("alpha", [-1.0, 0.25])
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+def test_sigmoid_focal_is_fvcore_s_and_has_a_gradient_where_that_has_none(gamma, alpha):
+    z, y = torch.tensor(logits(C), dtype=torch.float32), torch.eye(C + 1)[TARGETS][:, :C]
+    loss = SigmoidFocal(num_classes=C, bias=0.0, alpha=alpha, gamma=gamma, momentum=0.9)
+    expected = sigmoid_focal_loss(z, y, alpha=alpha, gamma=gamma, reduction="sum") / 4
+    torch.testing.assert_close(loss(z, torch.as_tensor(TARGETS)), expected)
+    sure = torch.tensor([[50.0, -50.0, 17.0], [-50.0, 50.0, -17.0]], requires_grad=True)
+    loss(sure, torch.tensor([0, 0])).backward()
+    assert torch.isfinite(sure.grad).all()
+    assert (sure.grad[1, :2] * torch.tensor([-1.0, 1.0]) > 0).all(), "what is wrong is pulled back"
 
 
 def test_gumbel_is_the_distribution_of_scipy():
