@@ -183,19 +183,15 @@ class StudyCommand:
     ) -> dict[Run, tuple[Path, dict[str, Any]]]:
         """Of the runs, those that another study, or another row, has done already, with its file and its numbers.
 
-        One whose checkpoint is to be evaluated is left out, and what was asked for again: numbers bring no checkpoint,
-        and who asks for a training wants one.
+        One whose checkpoint is still to be evaluated is left out, and what was asked for again: numbers bring no
+        checkpoint, and who asks for a training wants one.
         """
-        needed = {run.source for run in runs if run.source is not None}
         stored, broken = read_results(self.results)
         for message in broken:
             self._comment(message)
-        found = {
-            run: find_equal(self.results, stored, run, workers)
-            for run in runs
-            if run not in needed and run not in again
-        }
-        return {run: equal for run, equal in found.items() if equal is not None}
+        found = {run: find_equal(self.results, stored, run, workers) for run in runs if run not in again}
+        needed = {run.source for run in runs if found.get(run) is None}
+        return {run: equal for run, equal in found.items() if equal is not None and run not in needed}
 
     def _make_data(self, stop: StopRequest) -> list[str]:
         """The data sets whose data are there; runs of the others are recorded as failed."""

@@ -16,6 +16,8 @@ from .runs import BEGUN_FILE, FAILURE_FILE, Run, begun_with, state_of
 from .study import StudyError
 
 KEEP = ("none", "final", "all")
+# With those that a killed run was writing.
+CHECKPOINTS = "*.pth*"
 # There is a result: nothing to run.
 FINISHED = ("done", "changed")
 _IN_PROGRESS = "{} is in progress: wait for its end, or stop it (Ctrl-C, scancel), before it is done again"
@@ -103,12 +105,12 @@ class Execution:
     def _record(self) -> str:
         try:
             result = collect(self.run, side_by_side=self._settings.jobs, data=self._data)
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError) as error:
             record_failure(self.run, f"its results cannot be read: {error}", self._child.tail())
             return "failed"
         try:
             store(self.run.result, result)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: a number that is none
             record_failure(self.run, f"its numbers cannot be written: {error}", self._child.tail())
             return "failed"
         self._tidy()
@@ -117,9 +119,9 @@ class Execution:
     def _tidy(self) -> None:
         """Delete checkpoints: many runs would fill a disk with them."""
         keep_final = self._settings.keep == "final" or self.run.row in self._settings.sources
-        if self._settings.keep == "all":
+        if self._settings.keep == "all" or (keep_final and not self.run.weights.is_file()):
             return
-        for path in self.run.folder.glob("*.pth"):
+        for path in self.run.folder.glob(CHECKPOINTS):
             if not (keep_final and path == self.run.weights):
                 path.unlink()
         if not keep_final:
@@ -168,6 +170,7 @@ def forget(runs: Sequence[Run]) -> None:
 
 
 def _delete_state(run: Run) -> None:
-    """Checkpoints, and what tells how far a training is; logs stay."""
-    for path in [*run.folder.glob("*.pth"), run.folder / "last_checkpoint", run.folder / "metrics.json"]:
+    """Checkpoints, what tells how far a training is, and its numbers; logs stay."""
+    files = ("last_checkpoint", "metrics.json", "results.json", "cost.json")
+    for path in [*run.folder.glob(CHECKPOINTS), *(run.folder / name for name in files)]:
         path.unlink(missing_ok=True)

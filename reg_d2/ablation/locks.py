@@ -31,7 +31,9 @@ class RunLock:
 
     def _try(self) -> bool:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        return self._take(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666))
+
+    def _take(self, fd: int) -> bool:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -48,11 +50,12 @@ class RunLock:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether some process holds the lock; nothing is created."""
-    if not path.exists():
+    """Whether some process holds the lock; nothing is created, and a reader's rights are enough."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
         return False
     lock = RunLock(path)
-    if not lock.acquire(patience=0.0):
-        return True
+    locked = not lock._take(fd)
     lock.release()
-    return False
+    return locked

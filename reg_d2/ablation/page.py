@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 from ..evaluation.results import replace_text
 from .comparison import Comparison, load_comparisons
@@ -14,7 +16,8 @@ from .study import Study, find_file, load_study
 from .tables import markdown, to_csv
 
 # <!-- study: configs/studies/components.yaml --> ... <!-- end of study -->
-BLOCK = re.compile(r"(<!-- study: (\S+) -->\n).*?(<!-- end of study -->)", re.DOTALL)
+START, END = re.compile(r"<!-- study: (.+?) -->\n"), "<!-- end of study -->"
+BLOCK = re.compile(rf"({START.pattern})(.*?)({END})", re.DOTALL)
 NOT_RUN = "This study has not been run.\n"
 
 
@@ -37,12 +40,12 @@ def update_page(page: Path, results: Path) -> list[str]:
     A mark is ``<!-- study: FILE -->``, with ``<!-- end of study -->`` below. Figures and CSV files are written, too.
 
     Raises:
-        ValueError: the page has no mark.
+        ValueError: the page has no mark, or one without its end.
     """
     text = page.read_text(encoding="utf-8")
     studies = _studies_of(text, page, results)
     if not studies:
-        raise ValueError(f"{page} has no line <!-- study: FILE --> with <!-- end of study --> below it")
+        raise ValueError(f"{page} has no line <!-- study: FILE --> with {END} below it")
     replace_text(page, _with_parts(text, page, results, studies))
     for study, comparisons in studies.values():
         write_tables(study, comparisons, results)
@@ -57,6 +60,10 @@ def render_page(text: str, page: Path, results: Path) -> str:
 def _studies_of(text: str, page: Path, results: Path) -> dict[str, tuple[Study, list[Comparison]]]:
     """The studies that a page names, by the names of their files."""
     found = {}
+    whole = {mark.start() for mark in BLOCK.finditer(text) if not START.search(mark[3])}
+    for mark in START.finditer(text):
+        if mark.start() not in whole:
+            raise ValueError(f"{page}: {mark[0].strip()} has no {END} before the next study, or the end of the page")
     for file in dict.fromkeys(mark[2] for mark in BLOCK.finditer(text)):
         study = load_study(find_file(file, page))
         found[file] = study, load_comparisons(study, all_runs(study, "output", results))
@@ -66,12 +73,10 @@ def _studies_of(text: str, page: Path, results: Path) -> dict[str, tuple[Study, 
 def _with_parts(text: str, page: Path, results: Path, studies: Mapping[str, tuple[Study, list[Comparison]]]) -> str:
     def part(mark: re.Match) -> str:
         study, comparisons = studies[mark[2]]
-        try:
-            prefix = f"{(results / study.name).resolve().relative_to(page.resolve().parent)}/"
-        except ValueError:
-            prefix = f"{results / study.name}/"
+        folder = os.path.relpath((results / study.name).resolve(), page.resolve().parent)
+        prefix = quote(f"{folder}/")
         body = _text(study, comparisons, prefix, heading="###") if comparisons else NOT_RUN
-        return f"{mark[1]}\n{body}\n{mark[3]}"
+        return f"{mark[1]}\n{body}\n{mark[4]}"
 
     return BLOCK.sub(part, text)
 

@@ -114,12 +114,18 @@ def collect(run, *, side_by_side: int, data: Mapping[str, str]) -> dict[str, Any
     evaluated = json.loads((run.folder / "results.json").read_text(encoding="utf-8"))
     cost_file = run.folder / "cost.json"
     cost = json.loads(cost_file.read_text(encoding="utf-8")) if cost_file.is_file() else {}
+    try:
+        metrics = {task: task_metrics(evaluated[task]) for task in TASKS if task in evaluated}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"results.json is not as tools/train_net.py writes it ({error!r})") from None
+    if not metrics:
+        raise ValueError(f"results.json has none of {', '.join(TASKS)}")
     return {
         "study": run.study,
         "dataset": run.dataset,
         "row": run.row,
         "seed": run.seed,
-        "metrics": {task: task_metrics(evaluated[task]) for task in TASKS if task in evaluated},
+        "metrics": metrics,
         "cost": {k: v for k, v in cost.items() if k != "hardware"},
         "hardware": {**cost.get("hardware", {}), "side_by_side": side_by_side},
         "versions": {p: metadata.version(p) for p in PACKAGES},

@@ -120,9 +120,13 @@ class Runner(ABC):
         return False
 
     def _failed_elsewhere(self, run: Run) -> bool:
-        """Another process tried it since this one began: trying again would only repeat it."""
+        """Another process tried it since this one began: trying again would only repeat it.
+
+        Unless it lacked the checkpoint that is there now.
+        """
         failure = failure_of(run)
-        return failure is not None and failure["time"] > self._begun
+        since = self._begun if run.source is None else max(self._begun, run.source.weights.stat().st_mtime)
+        return failure is not None and failure["time"] > since
 
     def _drop(self, run: Run, state: str) -> None:
         self._waiting.remove(run)

@@ -168,7 +168,7 @@ def _resolve(study: Study, dataset: str, row: str) -> tuple[dict[str, str], int,
     # TypeError: a key below one that has a value.
     except (KeyError, ValueError, AssertionError, TypeError, AttributeError, yaml.YAMLError) as error:
         message = f"{base}: {error}" if isinstance(error, yaml.YAMLError) else error.args[0] if error.args else error
-        raise StudyError(f"{study.path}: row {row!r} on {dataset}: {message}") from None
+        raise StudyError(f"{study.path}: row {row!r} on {dataset}, base {base}: {message}") from None
     if len(cfg.DATASETS.TEST) != 1:
         raise StudyError(f"{study.path}: {dataset}: DATASETS.TEST is {cfg.DATASETS.TEST}; expected one data set")
     return options, cfg.SOLVER.MAX_ITER, files, deciding(cfg)

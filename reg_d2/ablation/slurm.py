@@ -6,6 +6,7 @@ import json
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import submitit
@@ -70,7 +71,8 @@ class Job:
     """What a job of the cluster does: one run, as on any machine; requeued, it goes on from its checkpoint."""
 
     def __init__(self, run: Run, settings: Settings):
-        self._run, self._settings = run, settings
+        # `jobs` are those of the whole cluster; here a run has what SLURM gave it to itself.
+        self._run, self._settings = run, replace(settings, jobs=1)
         self._execution: Execution | None = None
 
     def __call__(self) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from scipy import stats
 
 LEVEL = 0.95
+ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -32,13 +33,21 @@ class Estimate:
     p_value: float | None = None
 
 
-def estimate(values: Sequence[float]) -> Estimate:
-    """Mean and t-interval: mean +- t_{0.975, n-1} s / sqrt(n)."""
+def estimate(values: Sequence[float], scale: float = 0.0) -> Estimate:
+    """Mean and t-interval: mean +- t_{0.975, n-1} s / sqrt(n).
+
+    Args:
+        values: n numbers.
+        scale: the largest number that they were computed from: a spread below a billionth of it, or of the values, is
+            rounding.
+    """
     values = np.asarray(values, dtype=float)
     n = len(values)
     if n < 2:
         return Estimate(n, float(values[0]) if n else None)
-    mean, deviation = float(values.mean()), float(values.std(ddof=1))
+    noise = ROUNDING * max(scale, float(np.abs(values).max()))
+    mean = float(values.mean()) if np.abs(values).max() > noise else 0.0
+    deviation = float(values.std(ddof=1)) if np.ptp(values) > noise else 0.0
     error = deviation / math.sqrt(n)
     half = float(stats.t.ppf((1 + LEVEL) / 2, n - 1)) * error
     # Equal values other than 0 have no p: a t of infinity would be proof, from a class with one object, say.
@@ -49,7 +58,8 @@ def estimate(values: Sequence[float]) -> Estimate:
 def paired(values: Mapping[Hashable, float], reference: Mapping[Hashable, float]) -> Estimate:
     """Estimate of the difference from a reference, over the seeds that both have: the paired t-test."""
     common = sorted(set(values) & set(reference))
-    return estimate([values[seed] - reference[seed] for seed in common])
+    scale = max((abs(x[seed]) for seed in common for x in (values, reference)), default=0.0)
+    return estimate([values[seed] - reference[seed] for seed in common], scale)
 
 
 def holm(p_values: Mapping[Hashable, float | None]) -> dict[Hashable, float | None]:

@@ -107,7 +107,10 @@ def load_study(path: str | os.PathLike) -> Study:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"study {path} does not exist; the ready ones are under configs/studies")
-    return _Reader(path).study(_read_yaml(path, path))
+    try:
+        return _Reader(path).study(_read_yaml(path, path))
+    except RecursionError:
+        raise StudyError(f"{path}: a mapping holds itself, by a YAML alias (*name)") from None
 
 
 def find_file(path: str, study: Path) -> str:
@@ -130,24 +133,42 @@ def _read_yaml(path: Path, study: Path) -> Any:
     """
     try:
         return yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or a date that is none
         where = study if path == study else f"{study}: {path}"
         raise StudyError(f"{where}: {error}") from None
+
+
+MERGE = "tag:yaml.org,2002:merge"
 
 
 class _UniqueKeys(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # libyaml, ten times faster, where PyYAML has it
     """YAML whose mappings refuse a key that is there twice; the standard loader keeps the last one silently."""
 
-    def construct_mapping(self, node, deep=False):
+    def __init__(self, stream):
+        super().__init__(stream)
+        self._seen_nodes = set()
+
+    def flatten_mapping(self, node):
+        """Called with each mapping before it is made, and again where another one merges it in (``<<: *name``).
+
+        What it merges in itself may have its keys, so that they are looked at once, before.
+        """
+        if id(node) not in self._seen_nodes:
+            self._seen_nodes.add(id(node))
+            self._refuse_repeated_keys(node)
+        super().flatten_mapping(node)
+
+    def _refuse_repeated_keys(self, node):
         seen = set()
         for key_node, _ in node.value:
+            if key_node.tag == MERGE:
+                continue
             key, mark = self.construct_object(key_node, deep=True), key_node.start_mark
             if not isinstance(key, Hashable):
                 raise yaml.constructor.ConstructorError(None, None, f"{key!r} is a key; expected a name", mark)
             if key in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"{key!r} is there twice", mark)
             seen.add(key)
-        return super().construct_mapping(node, deep)
 
 
 class _Reader:
@@ -157,12 +178,11 @@ class _Reader:
         self.path = path
 
     def study(self, content: Any) -> Study:
-        self._mapping(content, "the study", STUDY_KEYS, needed=("base_row", "seeds", "datasets", "rows"))
+        content = self._mapping(content, "the study", STUDY_KEYS, needed=("base_row", "seeds", "datasets", "rows"))
         shared = to_options(self._settings(content.get("set"), "set"))
         datasets = self._named(content["datasets"], "datasets")
         given = self._named(content["rows"], "rows")
-        for name, value in given.items():
-            self._mapping(value, f"row {name!r}", ROW_KEYS)
+        given = {name: self._mapping(value, f"row {name!r}", ROW_KEYS) for name, value in given.items()}
         self._one_of(content["base_row"], given, "base_row")
         if (also_versus := content.get("also_versus")) is not None:
             self._one_of(also_versus, given, "also_versus")
@@ -209,6 +229,8 @@ class _Reader:
         if "from" in value and "evaluate_of" in value:
             self._fail(f"row {name!r} has both from and evaluate_of; the second takes the other row's options, too")
         source = value.get("evaluate_of")
+        if source == name:
+            self._fail(f"row {name!r} evaluates itself: evaluate_of names a row that is trained")
         if source is not None and "evaluate_of" in given[source]:
             self._fail(
                 f"row {name!r} evaluates {source!r}, which trains nothing: name {given[source]['evaluate_of']!r}"
@@ -272,14 +294,16 @@ class _Reader:
         return value or {}
 
     def _mapping(self, value: Any, what: str, keys: Collection[str], needed: Collection[str] = ()) -> dict:
+        """A mapping with some of the keys; what is left empty is not there."""
         if not isinstance(value, dict):
             self._fail(f"{what} is {value!r}; expected some of the keys {', '.join(keys)}")
         for key in value:
             self._one_of(key, keys, f"key of {what}")
+        given = {key: x for key, x in value.items() if x is not None}
         for key in needed:
-            if key not in value:
+            if key not in given:
                 self._fail(f"{what} has no {key!r}; it needs {', '.join(needed)}")
-        return value
+        return given
 
     def _one_of(self, name: Any, valid: Collection[str], what: str) -> None:
         if not isinstance(name, str) or name not in valid:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import torch
+import yaml
 from detectron2.config import CfgNode, get_cfg
 from detectron2.data import DatasetCatalog
 from detectron2.engine import default_setup
@@ -37,16 +38,23 @@ def load_config(config_file: str | os.PathLike, opts: list[str] | None = None) -
 
     Raises:
         FileNotFoundError: no such file.
-        KeyError, ValueError: an unknown key, or a value of another type, as Detectron2's config raises them; a project
-            that is not found.
+        KeyError, ValueError: an unknown key, or a value of another type, as Detectron2's config raises them; a file
+            that is no YAML, holds no keys, or is its own ``_BASE_``; a project that is not found.
     """
     cfg = get_cfg()
     add_reg_config(cfg)
     if config_file and "://" not in str(config_file) and not Path(config_file).is_file():
         raise FileNotFoundError(f"--config-file {config_file} does not exist; the ready ones are under configs/")
-    add_projects(cfg, config_file, opts or [])
-    if config_file:
-        cfg.merge_from_file(str(config_file))
+    try:
+        add_projects(cfg, config_file, opts or [])
+        if config_file:
+            cfg.merge_from_file(str(config_file))
+    except RecursionError:
+        raise ValueError(f"{config_file}: its _BASE_ leads back to itself") from None
+    except yaml.YAMLError as error:
+        raise ValueError(f"{config_file} is not YAML: {error}") from None
+    except (TypeError, AttributeError) as error:
+        raise ValueError(f"{config_file}: expected config keys with their values ({error})") from None
     cfg.merge_from_list(opts or [])
     if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
         cfg.MODEL.DEVICE = "cpu"

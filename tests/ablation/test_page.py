@@ -26,6 +26,27 @@ def test_a_page_is_generated_between_its_marks(filled):
         update_page(page, filled.results)
 
 
+def test_a_page_may_be_anywhere_and_a_study_have_any_name(filled):
+    filled.file = filled.file.rename(filled.file.with_name("my trial.yaml"))
+    page = filled.results.parent / "notes/page.md"
+    page.parent.mkdir()
+    mark = f"<!-- study: {filled.file} -->\n"
+    page.write_text(f"{mark}<!-- end of study -->\n")
+    (filled.results / "trial").rename(filled.results / "my trial")
+    update_page(page, filled.results)
+    assert "(../results/my%20trial/roads.svg)" in page.read_text()
+
+
+def test_a_study_without_its_end_keeps_the_words_below_it(filled):
+    page = filled.results.parent / "page.md"
+    mark, end = f"<!-- study: {filled.file} -->\n", "<!-- end of study -->\n"
+    for text in (f"{mark}\nwords\n{mark}{end}", f"{mark}{end}words\n{mark}more words\n"):
+        page.write_text(text)
+        with pytest.raises(ValueError, match=r"trial\.yaml --> has no <!-- end of study --> before the next study"):
+            update_page(page, filled.results)
+        assert page.read_text() == text
+
+
 def test_the_page_of_this_repository_is_what_its_results_give(tmp_path, monkeypatch):
     monkeypatch.setenv("REG_D2_DATASETS", str(tmp_path))  # whatever data are here
     page, results = REPOSITORY / "docs/results.md", REPOSITORY / "docs/results"

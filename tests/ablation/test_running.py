@@ -121,7 +121,21 @@ def test_a_failed_run_is_recorded_and_the_others_go_on(workshop, capsys):
     assert len(workshop.steps("broken0")) == 4, "it is tried again, once each time"
 
 
+def test_results_that_are_none_are_a_failure_of_their_run_alone(workshop):
+    bad = {f"bad_{kind}": {"set": {"TEST.DETECTIONS_PER_IMAGE": kind}} for kind in (108, 109, 110, 111)}
+    workshop.content["rows"] = bad | workshop.content["rows"]
+    workshop.write(seeds=[0])
+    assert workshop.main() == 1
+    runs = workshop.runs()
+    assert [state_of(r) for r in runs.values()] == ["failed"] * 4 + ["done"] * 2
+    why = {row: json.loads((runs[f"{row}0"].folder / "failed.json").read_text())["status"] for row in bad}
+    assert why["bad_108"].startswith("its numbers cannot be written") and "bbox" in why["bad_108"]
+    assert "not as tools/train_net.py writes it" in why["bad_109"] and "not as" in why["bad_111"]
+    assert why["bad_110"] == "its results cannot be read: results.json has none of bbox, segm, segm_boxes"
+
+
 def test_a_run_that_another_study_has_done_is_not_done_again(workshop, capsys):
+    workshop.content["rows"]["halved"] = {"evaluate_of": "better", "set": {"MODEL.ROI_HEADS.NMS_THRESH_TEST": 0.4}}
     workshop.write(seeds=[0])
     assert workshop.main() == 0
     origin = json.loads(workshop.runs()["plain0"].result.read_text())
@@ -131,6 +145,8 @@ def test_a_run_that_another_study_has_done_is_not_done_again(workshop, capsys):
         "evaluated": {"set": {"SOLVER.BASE_LR": 0.3}},
         "other": {"set": {"SOLVER.BASE_LR": 0.25}},
         "halved": {"evaluate_of": "evaluated", "set": {"MODEL.ROI_HEADS.NMS_THRESH_TEST": 0.3}},
+        "trained": {"set": {"SOLVER.BASE_LR": 0.3, "TEST.EVAL_PERIOD": 0}},
+        "as_there": {"evaluate_of": "trained", "set": {"MODEL.ROI_HEADS.NMS_THRESH_TEST": 0.4}},
     }
     workshop.write(base_row="the_same")
     capsys.readouterr()
@@ -141,6 +157,7 @@ def test_a_run_that_another_study_has_done_is_not_done_again(workshop, capsys):
     assert not workshop.steps("the_same0")
     assert len(workshop.steps("other0")) == 25, "another config is trained"
     assert len(workshop.steps("evaluated0")) == 25, "numbers alone bring no checkpoint to evaluate"
+    assert not workshop.steps("trained0"), "what evaluates it has its numbers: no checkpoint is needed"
     assert workshop.main("--rerun", "the_same") == 0
     assert len(workshop.steps("the_same0")) == 25, "asked for again, it is trained"
 

@@ -27,10 +27,12 @@ def test_a_job_survives_its_way_to_another_machine(workshop):
     """submitit pickles it; what arrives does the whole run."""
     workshop.write(seeds=[0])
     run = workshop.runs()["plain0"]
-    sent = pickle.loads(cloudpickle.dumps(Job(run, Settings(workers=2))))
+    sent = pickle.loads(cloudpickle.dumps(Job(run, Settings(workers=2, jobs=7))))
     assert sent() == "done"
     assert "--num-gpus 2" in (run.folder / "calls.txt").read_text()
-    assert json.loads(run.result.read_text())["data"] == workshop.data
+    result = json.loads(run.result.read_text())
+    assert result["data"] == workshop.data
+    assert result["hardware"]["side_by_side"] == 1, "jobs of a cluster have its machines to themselves"
     assert state_of(run) == "done"
 
 

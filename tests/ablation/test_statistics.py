@@ -53,6 +53,19 @@ def test_values_without_spread_have_no_test_unless_they_are_zero():
     assert (shifted.low, shifted.mean, shifted.high, shifted.p_value) == (1.0, 1.0, 1.0, None)
 
 
+def test_rounding_is_no_spread():
+    """31.3 - 30.1 and 32.3 - 31.1 differ in the last bit: a t of 1e15 would be proof."""
+    row, base = {0: 31.3, 1: 32.3, 2: 33.3}, {0: 30.1, 1: 31.1, 2: 32.1}
+    assert len({row[seed] - base[seed] for seed in row}) > 1
+    shifted = paired(row, base)
+    assert (shifted.deviation, shifted.p_value) == (0.0, None) and shifted.mean == pytest.approx(1.2)
+    same = paired({0: 0.1 + 0.2, 1: 0.7}, {0: 0.3, 1: 0.6 + 0.1})
+    assert (same.mean, same.deviation, same.p_value) == (0.0, 0.0, 1.0)
+    assert estimate([0.1] * 3).p_value is None
+    small = estimate([1e-12, 2e-12, 3e-12])
+    assert small.p_value == pytest.approx(stats.ttest_1samp([1, 2, 3], 0).pvalue), "small is not rounded away"
+
+
 def test_holm_by_hand_and_against_statsmodels():
     # 0.01 * 4, then 0.02 * 3 = 0.06, 0.03 * 2 = 0.06, and 0.04 * 1 raised to 0.06.
     assert holm({"a": 0.04, "b": 0.01, "c": 0.03, "d": 0.02}) == pytest.approx(

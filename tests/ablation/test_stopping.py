@@ -96,6 +96,20 @@ def test_two_tools_share_a_study_and_no_run_is_done_twice(workshop):
         assert len({pid for pid, _ in steps}) == 1
 
 
+def test_a_tool_that_lacked_a_checkpoint_leaves_the_evaluation_to_the_one_that_trains_it(workshop):
+    workshop.content["rows"]["halved"] = {"evaluate_of": "plain", "set": {"MODEL.ROI_HEADS.NMS_THRESH_TEST": 0.3}}
+    workshop.write()
+    first = workshop.fork()
+    wait_until(lambda: workshop.steps("plain0"))
+    failure = workshop.runs()["halved1"].folder / "failed.json"
+    second = workshop.fork("--rows", "halved", "--seeds", 1)
+    wait_until(failure.is_file)
+    for process in (first, second):
+        process.join()
+    assert (first.exitcode, second.exitcode) == (0, 1)
+    assert not failure.exists()
+
+
 def test_ctrl_c_saves_stops_and_the_same_command_goes_on(workshop):
     workshop.write(seeds=[0], set={"SOLVER": {"MAX_ITER": 80, "WARMUP_ITERS": 10}})
     process = workshop.fork("--jobs", 2)

@@ -162,6 +162,12 @@ def test_another_program_counts(workshop):
         ("rows: {a: {from: z}}", "from of row 'a' is 'z'. Valid: a"),
         ("rows: {a: {from: b}, b: {from: a}}", "in a circle: a <- b <- a"),
         ("rows: {a: {}, b: {evaluate_of: a}, c: {evaluate_of: b}}", "row 'c' evaluates 'b', which trains nothing"),
+        ("rows: {a: {evaluate_of: a}}", "row 'a' evaluates itself"),
+        ("rows: {a: {set: &x {MODEL: *x}}}", "a mapping holds itself"),
+        ("base: {folder}/circle.yaml", "circle.yaml: its _BASE_ leads back to itself"),
+        ("base: {folder}/empty.yaml", "empty.yaml: expected config keys with their values"),
+        ("seeds: [2020-13-45]", "month must be in 1..12"),
+        ("rows: {a: {<<: 3}}", "expected a mapping"),
         ("rows: {a: {}, b: {evaluate_of: a, from: a}}", "both from and evaluate_of"),
         ("rows: {a-b: {}}", "'a-b' is no name"),
         ("rows: {}", "rows is {}; expected at least one name"),
@@ -169,8 +175,11 @@ def test_another_program_counts(workshop):
         ("seeds: [0, 0]", "expected a list of different whole numbers"),
         ("seeds: [-1]", "expected a list of different whole numbers"),
         ("seeds: [True]", "expected a list of different whole numbers"),
-        ("rows: {a: {set: {SOLVER.MAX_ITR: 1}}}", "row 'a' on d: Non-existent key: SOLVER.MAX_ITR"),
-        ("rows: {a: {set: {SOLVER.MAX_ITER: many}}}", "row 'a' on d: Type mismatch"),
+        (
+            "rows: {a: {set: {SOLVER.MAX_ITR: 1}}}",
+            "row 'a' on d, base .*configs/demo.yaml: Non-existent key: SOLVER.MAX_ITR",
+        ),
+        ("rows: {a: {set: {SOLVER.MAX_ITER: many}}}", "row 'a' on d, base .*: Type mismatch"),
         ("rows: [", "expected (the )?node content"),
         ("rows: {a: {}, b: {from: [a]}}", r"from of row 'b' is \['a'\]. Valid: a, b"),
         ("base_row: [a]", r"base_row is \['a'\]. Valid: a, b"),
@@ -189,7 +198,7 @@ def test_another_program_counts(workshop):
         ("rows: {a: {label: [x]}}", r"label of row 'a' is \['x'\]; expected text"),
         ("seeds: 3", r"seeds is 3; expected a list of different whole numbers from 0 up, such as \[0, 1, 2\]"),
         ("paper_tables: never", "paper_tables is 'never'; expected true or false"),
-        ("rows: {a: {set: {SOLVER.MAX_ITER.X: 1}}}", "row 'a' on d: "),
+        ("rows: {a: {set: {SOLVER.MAX_ITER.X: 1}}}", "row 'a' on d, base "),
     ],
 )
 def test_a_wrong_study_is_told_what_is_wrong(tmp_path, change, message):
@@ -202,6 +211,8 @@ def test_a_wrong_study_is_told_what_is_wrong(tmp_path, change, message):
     }
     key = change.split(":")[0]
     (tmp_path / "broken.yaml").write_text("MODEL: [")
+    (tmp_path / "empty.yaml").write_text("")
+    (tmp_path / "circle.yaml").write_text("_BASE_: circle.yaml\n")
     lines[key] = change.replace("{folder}", str(tmp_path))
     file = tmp_path / "study.yaml"
     file.write_text("\n".join(lines.values()))
@@ -211,10 +222,23 @@ def test_a_wrong_study_is_told_what_is_wrong(tmp_path, change, message):
 
 
 def test_what_is_left_empty_is_not_there(workshop):
-    workshop.content["rows"]["plain"] |= {"label": None, "config": None}
-    workshop.write(description=None, datasets={"roads": {"make": None}})
+    workshop.content["rows"]["plain"] |= {"label": None, "config": None, "versus": None, "from": None}
+    workshop.write(description=None, datasets={"roads": {"make": None, "base": None}}, program=None)
     study = load_study(workshop.file)
     assert (study.description, study.rows["plain"].label, study.datasets["roads"].make) == ("", "plain", ())
+    assert (study.rows["plain"].versus, study.program_name) == ("plain", "tools/train_net.py")
+
+
+def test_mappings_can_be_merged_and_what_is_said_beside_them_wins(tmp_path):
+    file = tmp_path / "study.yaml"
+    file.write_text(
+        "base: configs/demo.yaml\nbase_row: a\nseeds: [0]\ndatasets: {d: {}}\n"
+        "rows:\n  a: {set: &a {SOLVER.MAX_ITER: 5, SEED: 1}}\n  b: {set: &b {<<: *a, SOLVER.MAX_ITER: 7}}\n"
+        "  c: {set: {<<: *b, TEST.EVAL_PERIOD: 2}}\n"
+    )
+    rows = load_study(file).rows
+    assert rows["b"].options == {"SOLVER.MAX_ITER": "7", "SEED": "1"}
+    assert rows["c"].options == {"SOLVER.MAX_ITER": "7", "SEED": "1", "TEST.EVAL_PERIOD": "2"}
 
 
 @pytest.mark.parametrize("key", ["base_row", "seeds", "datasets", "rows"])
