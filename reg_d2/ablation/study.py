@@ -102,7 +102,8 @@ def load_study(path: str | os.PathLike) -> Study:
 
     Raises:
         FileNotFoundError: there is no such file.
-        StudyError: unknown keys, files that do not exist, a name twice, rows that refer to no row, no base row.
+        StudyError: unknown keys, files that do not exist, a name or a label twice, rows that refer to no row, no
+            base row.
     """
     path = Path(path)
     if not path.is_file():
@@ -186,6 +187,8 @@ class _Reader:
         self._one_of(content["base_row"], given, "base_row")
         if (also_versus := content.get("also_versus")) is not None:
             self._one_of(also_versus, given, "also_versus")
+        rows = {name: self._row(name, given, content["base_row"]) for name in given}
+        self._different_labels(rows.values())
         written = content.get("program", PROGRAM)
         program = self._file(written, "program")
         inside = Path(program).resolve().is_relative_to(REPOSITORY)
@@ -196,7 +199,7 @@ class _Reader:
             base_row=content["base_row"],
             seeds=self._seeds(content["seeds"]),
             datasets={n: self._dataset(n, v, content.get("base"), shared) for n, v in datasets.items()},
-            rows={name: self._row(name, given, content["base_row"]) for name in given},
+            rows=rows,
             program=program,
             program_name=Path(program).resolve().relative_to(REPOSITORY).as_posix() if inside else written,
             paper_tables=self._flag(content.get("paper_tables", False), "paper_tables"),
@@ -243,6 +246,13 @@ class _Reader:
             source,
             value.get("versus", base_row),
         )
+
+    def _different_labels(self, rows: Collection[Row]) -> None:
+        names: dict[str, str] = {}
+        for row in rows:
+            if row.label in names:
+                self._fail(f"rows {names[row.label]!r} and {row.name!r} have the same label {row.label!r}")
+            names[row.label] = row.name
 
     def _options(self, name: str, given: Mapping[str, Mapping], below: tuple[str, ...]) -> dict[str, str]:
         """Those of the row that it builds on, then its files', then its own."""

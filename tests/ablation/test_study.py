@@ -195,6 +195,7 @@ def test_another_program_counts(workshop):
         ("datasets: {d: {make: [tools/train_net.py, x]}}", r"make of data set 'd' is \[.*\]; expected text"),
         ("""datasets: {d: {make: "tools/train_net.py 'x"}}""", "make of data set 'd' is .*: no closing quotation"),
         ("description: [x]", r"description is \['x'\]; expected text"),
+        ("rows: {a: {label: b}, b: {}}", "rows 'a' and 'b' have the same label 'b'"),
         ("rows: {a: {label: [x]}}", r"label of row 'a' is \['x'\]; expected text"),
         ("seeds: 3", r"seeds is 3; expected a list of different whole numbers from 0 up, such as \[0, 1, 2\]"),
         ("paper_tables: never", "paper_tables is 'never'; expected true or false"),
