@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from ..engine import load_config
+from ..engine.checkpoint import FINAL
 from .data import data_files, fingerprints
 from .locks import is_locked
 from .options import PROGRAM, config_hash, deciding, reference_workers
@@ -22,7 +23,6 @@ from .study import Study, StudyError
 
 # How a run stands, in the order of a summary.
 STATES = ("done", "running", "queued", "cut", "missing", "failed", "changed")
-CHECKPOINT = "model_final.pth"
 FAILURE_FILE = "failed.json"
 # What the run in a folder was begun with.
 BEGUN_FILE = "begun.json"
@@ -83,7 +83,7 @@ class Run:
 
     @property
     def weights(self) -> Path:
-        return self.folder / CHECKPOINT
+        return self.folder / FINAL
 
     def command(self, workers: int = 1, *, fresh: bool = False) -> list[str]:
         """The command that trains, goes on, or evaluates.

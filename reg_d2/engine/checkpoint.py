@@ -14,6 +14,12 @@ from ..evaluation.results import replace_text
 
 # Their scores are softmax(z) of the same C + 1 outputs, so that each evaluates the other's checkpoints.
 SOFTMAX = ("cross_entropy", "reg")
+# Of Detectron2's PeriodicCheckpointer, after the last step.
+FINAL = "model_final.pth"
+NOT_RESUMED = (
+    "--resume continues a run as it was. To start from its weights instead, leave --resume out, name the checkpoint in "
+    "MODEL.WEIGHTS and choose another OUTPUT_DIR"
+)
 
 
 @dataclass(frozen=True)
@@ -68,13 +74,17 @@ class ClassRecord:
         if not self._takes(trained):
             raise ValueError(
                 f"the checkpoint was trained with the box loss {trained!r}, and this run's is {self.box_loss!r}: "
-                "--resume continues a run as it was. To start from its weights instead, leave --resume out, name the "
-                "checkpoint in MODEL.WEIGHTS and choose another OUTPUT_DIR"
+                f"{NOT_RESUMED}"
             )
 
+    @property
+    def _taken(self) -> tuple[str | None, ...]:
+        """The box losses whose outputs mean what they mean here."""
+        return SOFTMAX if self.box_loss in SOFTMAX else (self.box_loss,)
+
     def _takes(self, trained: str | None) -> bool:
-        """Whether outputs that were trained so mean the same here; an older checkpoint's loss is not known."""
-        return trained in (None, self.box_loss) or {trained, self.box_loss} <= set(SOFTMAX)
+        """Whether a checkpoint of a box loss is taken; of an older one (None) it is not known."""
+        return trained in (None, *self._taken)
 
     def check_box_loss(self, trained: "ClassRecord", path: str, loss: str) -> None:
         """Refuse to evaluate a checkpoint whose box outputs mean something else than this run takes them for.
@@ -88,10 +98,9 @@ class ClassRecord:
         """
         if self._takes(trained.box_loss):
             return
-        taken = SOFTMAX if self.box_loss in SOFTMAX else (self.box_loss,)
         raise ValueError(
             f"{path} was trained with the box loss {trained.box_loss!r}, and MODEL.REG.BOX.LOSS {loss!r} of the config "
-            f"takes checkpoints of {' or '.join(taken)}: give the config.yaml that the training wrote beside it "
+            f"takes checkpoints of {' or '.join(self._taken)}: give the config.yaml that the training wrote beside it "
             "(--config-file), or another checkpoint"
         )
 

@@ -16,7 +16,7 @@ from ..data.bad_images import SkipBadImages
 from ..data.loader import TrainLoader, build_train_loader, stream_seed
 from ..data.mapper import REGDatasetMapper
 from ..optim import build_optimizer
-from .checkpoint import AtomicCheckpointer
+from .checkpoint import FINAL, NOT_RESUMED, AtomicCheckpointer
 from .cost import CostRecorder
 from .evaluate import evaluate
 from .hooks import InterruptSaver, MemoryLog, ProgressBar, StuckStep, quiet_terminal
@@ -25,9 +25,6 @@ from .predictor import load_weights
 from .setup import checkpoint_record, fast_layout, get_record
 
 logger = logging.getLogger(__name__)
-
-# Of Detectron2's PeriodicCheckpointer, after the last step.
-FINAL = "model_final.pth"
 
 
 class TrainStep(SimpleTrainer):
@@ -157,8 +154,7 @@ class REGTrainer(DefaultTrainer):
         except ValueError as error:
             raise ValueError(
                 f"the checkpoint's optimiser does not fit this config ({error}): it was written under other switches, "
-                "and --resume continues a run as it was. To start from its weights instead, leave --resume out, name "
-                "the checkpoint in MODEL.WEIGHTS and choose another OUTPUT_DIR"
+                f"and {NOT_RESUMED}"
             ) from None
 
     def train(self):
