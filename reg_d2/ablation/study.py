@@ -23,15 +23,14 @@ import difflib
 import os
 import re
 import shlex
-from collections.abc import Collection, Hashable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ..data.catalog import REPOSITORY, dataset_root
 from .options import PROGRAM, to_options
+from .strict_yaml import read_yaml
 
 STUDY_KEYS = (
     *("description", "base", "set", "base_row", "also_versus"),
@@ -133,43 +132,10 @@ def _read_yaml(path: Path, study: Path) -> Any:
         StudyError: broken YAML; it names the study, and the file where that is another one.
     """
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or a date that is none
+        return read_yaml(path)
+    except ValueError as error:
         where = study if path == study else f"{study}: {path}"
         raise StudyError(f"{where}: {error}") from None
-
-
-MERGE = "tag:yaml.org,2002:merge"
-
-
-class _UniqueKeys(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # libyaml, ten times faster, where PyYAML has it
-    """YAML whose mappings refuse a key that is there twice; the standard loader keeps the last one silently."""
-
-    def __init__(self, stream):
-        super().__init__(stream)
-        self._seen_nodes = set()
-
-    def flatten_mapping(self, node):
-        """Called with each mapping before it is made, and again where another one merges it in (``<<: *name``).
-
-        What it merges in itself may have its keys, so that they are looked at once, before.
-        """
-        if id(node) not in self._seen_nodes:
-            self._seen_nodes.add(id(node))
-            self._refuse_repeated_keys(node)
-        super().flatten_mapping(node)
-
-    def _refuse_repeated_keys(self, node):
-        seen = set()
-        for key_node, _ in node.value:
-            if key_node.tag == MERGE:
-                continue
-            key, mark = self.construct_object(key_node, deep=True), key_node.start_mark
-            if not isinstance(key, Hashable):
-                raise yaml.constructor.ConstructorError(None, None, f"{key!r} is a key; expected a name", mark)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"{key!r} is there twice", mark)
-            seen.add(key)
 
 
 class _Reader:
