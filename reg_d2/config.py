@@ -63,7 +63,9 @@ def _loss_node() -> CfgNode:
     # near | far | split (E4). near gives images without objects no weight at all: nothing is near.
     node.REFINEMENT.DIRECTION = "split"
     node.REFINEMENT.BETA = 10.0  # sharpness, >= 0
-    node.REFINEMENT.DELTA = 0.15  # distance at which g is 1/2, in image (boxes) or ROI (masks) diagonals
+    node.REFINEMENT.DELTA = (
+        0.15  # distance at which g is 1/2, in image (boxes) or ROI (masks) diagonals
+    )
     node.REFINEMENT.RENORMALIZE = True  # g to mean 1 over the batch
     # beta and delta of each class are learned, from the values above, under SOLVER.PROXIMAL (E14)
     node.REFINEMENT.LEARNED = False
@@ -71,7 +73,7 @@ def _loss_node() -> CfgNode:
     # Class weights a_c + mu_c, with multipliers mu_c by dual ascent on the classes' mean losses (E12).
     node.PRIMAL_DUAL = CfgNode()
     node.PRIMAL_DUAL.ENABLED = False
-    node.PRIMAL_DUAL.RATE = 0.01  # of the dual ascent, > 0
+    node.PRIMAL_DUAL.RATE = 0.01  # of the dual ascent, >= 0
     node.PRIMAL_DUAL.MOMENTUM = 0.95  # of the running mean of a class's loss, in [0, 1)
     return node
 
@@ -83,7 +85,7 @@ def _uncertainty_node() -> CfgNode:
     node.DISTRIBUTION = "logit"  # logit: a Gaussian on the logit; truncated: on the probability (E6; sigmoid, masks)
     node.METHOD = "probit"  # probit | quadrature | monte_carlo: how p_hat is computed (E7)
     node.NUM_SAMPLES = 16  # of monte_carlo
-    node.INITIAL_LOG_VARIANCE = -4.0
+    node.INITIAL_LOG_VARIANCE = -4.0  # log sigma^2 at the start, in [-10, 5]
     node.FREE_ENERGY = CfgNode()
     node.FREE_ENERGY.ENABLED = False  # True: E_q[loss] + WEIGHT KL(q || prior) in place of the loss at p_hat
     node.FREE_ENERGY.WEIGHT = 0.01

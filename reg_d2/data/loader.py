@@ -40,7 +40,7 @@ def build_train_loader(cfg: CfgNode, mapper: Callable) -> "TrainLoader":
         raise ValueError(
             f"SOLVER.IMS_PER_BATCH is {cfg.SOLVER.IMS_PER_BATCH}: expected a positive multiple of the {workers} workers"
         )
-    dicts = get_detection_dataset_dicts(cfg.DATASETS.TRAIN, filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS)
+    dicts = training_records(cfg, log=True)
     seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
     grouping = cfg.DATALOADER.ASPECT_RATIO_GROUPING
     batch_size = cfg.SOLVER.IMS_PER_BATCH // workers
@@ -56,6 +56,15 @@ def build_train_loader(cfg: CfgNode, mapper: Callable) -> "TrainLoader":
     )
 
 
+def training_records(cfg: CfgNode, *, log: bool = False) -> list[dict]:
+    """Detectron2's dataset dicts of ``DATASETS.TRAIN``, without the images that the training stream leaves out.
+
+    ``log`` has Detectron2 write its table of the classes.
+    """
+    empty = cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
+    return get_detection_dataset_dicts(cfg.DATASETS.TRAIN, filter_empty=empty, check_consistency=log)
+
+
 def sampled_counts(cfg: CfgNode, records: Sequence[dict]) -> tuple[list[float], list[float]]:
     """Objects, and objects with a mask, of each class that one pass of the training stream shows in expectation.
 
@@ -64,7 +73,7 @@ def sampled_counts(cfg: CfgNode, records: Sequence[dict]) -> tuple[list[float], 
 
     Args:
         cfg: the whole config.
-        records: Detectron2's dataset dicts of the training images.
+        records: of :func:`training_records`.
     """
     draws, copies = image_draws(cfg, records), expected_copies(cfg, records)
     if draws is None and not copies.any():

@@ -9,7 +9,6 @@ from pathlib import Path
 import torch
 import yaml
 from detectron2.config import CfgNode, get_cfg
-from detectron2.data import DatasetCatalog
 from detectron2.engine import default_setup
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
@@ -22,7 +21,7 @@ from ..config import add_reg_config
 from ..data.catalog import find_entries, read_catalog, register, training_classes
 from ..data.checks.before_run import check_before_run
 from ..data.coco import ClassInfo
-from ..data.loader import resamples, sampled_counts
+from ..data.loader import resamples, sampled_counts, training_records
 from ..losses import imbalance_ratio
 from ..modeling.settings import box_loss_name
 from .checkpoint import ClassRecord
@@ -113,7 +112,7 @@ def prepare_data(cfg: CfgNode, *, evaluate_only: bool = False) -> None:
         # Written either way: the config may be another run's, with what its sampler showed.
         counts = [], []
         if resamples(cfg):
-            counts = sampled_counts(cfg, [x for name in cfg.DATASETS.TRAIN for x in DatasetCatalog.get(name)])
+            counts = sampled_counts(cfg, training_records(cfg))
         cfg.MODEL.REG.SAMPLED_BOX_COUNTS, cfg.MODEL.REG.SAMPLED_MASK_COUNTS = counts
 
 

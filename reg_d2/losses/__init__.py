@@ -13,6 +13,7 @@ from .reg import (
 )
 from .settings import CROSS_ENTROPY, LOSSES, FreeEnergy, LossSettings, Refinement, Uncertainty
 from .uncertainty import (
+    LOG_VARIANCE_RANGE,
     clamp_log_variance,
     gaussian_kl,
     marginal_log_softmax,
@@ -25,6 +26,7 @@ from .uncertainty import (
 
 __all__ = [
     "CROSS_ENTROPY",
+    "LOG_VARIANCE_RANGE",
     "LOSSES",
     "SCHEMES",
     "FreeEnergy",

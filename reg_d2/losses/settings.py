@@ -1,5 +1,6 @@
 """Settings of a head's loss (E1-E8, E14), checked where they are made."""
 
+import math
 from dataclasses import dataclass
 
 from .focal import ACTIVATIONS, check_choice
@@ -9,6 +10,11 @@ from .uncertainty import DISTRIBUTIONS, METHODS
 LOSSES = ("reg", "cross_entropy")
 MASK_DIVISORS = ("pixels", "weights")
 EXPECTATIONS = ("monte_carlo", "quadrature")
+
+
+def _check_non_negative(key: str, value: float) -> None:
+    if not 0 <= value < math.inf:
+        raise ValueError(f"{key} is {value}: expected a finite number >= 0")
 
 
 @dataclass(frozen=True)
@@ -25,8 +31,11 @@ class Refinement:
     def __post_init__(self):
         check_choice("REFINEMENT.DIRECTION", self.direction, DIRECTIONS)
         check_choice("REFINEMENT.METRIC", self.metric, METRICS)
-        if self.beta < 0:
-            raise ValueError(f"REFINEMENT.BETA is {self.beta}: expected a number >= 0")
+        _check_non_negative("REFINEMENT.BETA", self.beta)
+        if not math.isfinite(self.delta):
+            raise ValueError(f"REFINEMENT.DELTA is {self.delta}: expected a finite number")
+        if self.learned and not 0 <= self.delta <= 1:
+            raise ValueError(f"REFINEMENT.DELTA is {self.delta}: with REFINEMENT.LEARNED, expected a number in [0, 1]")
         if self.learned and not self.renormalize:
             raise ValueError("REFINEMENT.LEARNED needs REFINEMENT.RENORMALIZE: without it the smallest g is learned")
 
@@ -43,10 +52,9 @@ class FreeEnergy:
 
     def __post_init__(self):
         check_choice("UNCERTAINTY.FREE_ENERGY.METHOD", self.method, EXPECTATIONS)
-        for key, value, low in (("WEIGHT", self.weight, 0), ("WARMUP_ITERS", self.warmup, 0)):
-            if value < low:
-                raise ValueError(f"UNCERTAINTY.FREE_ENERGY.{key} is {value}: expected a number >= {low}")
-        if self.prior_std <= 0:
+        _check_non_negative("UNCERTAINTY.FREE_ENERGY.WEIGHT", self.weight)
+        _check_non_negative("UNCERTAINTY.FREE_ENERGY.WARMUP_ITERS", self.warmup)
+        if not 0 < self.prior_std < math.inf:
             raise ValueError(f"UNCERTAINTY.FREE_ENERGY.PRIOR_STD is {self.prior_std}: expected a number > 0")
         if self.num_samples < 1:
             raise ValueError(f"UNCERTAINTY.FREE_ENERGY.NUM_SAMPLES is {self.num_samples}: expected a number >= 1")
@@ -89,9 +97,8 @@ class LossSettings:
     def __post_init__(self):
         check_choice("ACTIVATION", self.activation, ACTIVATIONS)
         check_choice("DIVISOR", self.divisor, MASK_DIVISORS)
-        for key, value in (("GAMMA", self.gamma), ("NEGATIVE_WEIGHT", self.negative_weight)):
-            if value < 0:
-                raise ValueError(f"{key} is {value}: expected a number >= 0")
+        _check_non_negative("GAMMA", self.gamma)
+        _check_non_negative("NEGATIVE_WEIGHT", self.negative_weight)
         if self.activation == "softmax" and self.uncertainty is not None:
             self._check_softmax(self.uncertainty)
 

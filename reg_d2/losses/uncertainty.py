@@ -19,13 +19,14 @@ from .focal import check_choice
 
 METHODS = ("probit", "quadrature", "monte_carlo")
 DISTRIBUTIONS = ("logit", "truncated")
+LOG_VARIANCE_RANGE = (-10.0, 5.0)
 
 # Gauss-Hermite nodes with which p_hat (1.4e-7; 50 nodes would do) and the standard deviation (9.7e-7) are exact to
 # 1e-6 for |mean| <= 8, sigma <= 3; sigma <= 5 takes 128 nodes.
 DEFAULT_ORDER = 64
 
 
-def clamp_log_variance(x: Tensor, low: float = -10.0, high: float = 5.0) -> Tensor:
+def clamp_log_variance(x: Tensor, low: float = LOG_VARIANCE_RANGE[0], high: float = LOG_VARIANCE_RANGE[1]) -> Tensor:
     """log sigma^2 of a variance head, held in [low, high] (E6): by default sigma in [0.0067, 12.2].
 
     Args:

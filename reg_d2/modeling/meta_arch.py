@@ -1,10 +1,14 @@
 """REGRCNN: Generalized R-CNN with the joint objective of detection and segmentation (E5)."""
 
+import math
+
 import torch
 from detectron2.config import configurable
 from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN
 from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
+
+from .distributed import reduce_mean
 
 TASK_OF_LOSS = {
     "loss_rpn_cls": "detection",
@@ -22,8 +26,8 @@ class JointObjective(nn.Module):
 
     Learned (Kendall et al., Multi-Task Learning Using Uncertainty, 2018): with s_t = log sigma_t^2 of each task t,
         L = scale / 2 (sum_t exp(-s_t) L_t + s_t / 2),
-    and lambda = exp(-s_det) / (exp(-s_det) + exp(-s_seg)) is what the log shows. A task without any loss in a batch
-    leaves its s_t alone.
+    and lambda = exp(-s_det) / (exp(-s_det) + exp(-s_seg)) is what the log shows. A task without any loss in a batch (of
+    all workers) leaves its s_t alone.
     """
 
     def __init__(self, value: float = 0.5, learned: bool = False, scale: float = 2.0):
@@ -36,7 +40,7 @@ class JointObjective(nn.Module):
         super().__init__()
         if not 0 <= value <= 1:
             raise ValueError(f"MODEL.REG.LAMBDA.VALUE is {value}: expected a number in [0, 1]")
-        if scale <= 0:
+        if not 0 < scale < math.inf:
             raise ValueError(f"MODEL.REG.LAMBDA.SCALE is {scale}: expected a number > 0")
         self.value, self.scale = value, scale
         self.log_variance = nn.Parameter(torch.zeros(2)) if learned else None
@@ -78,9 +82,14 @@ class JointObjective(nn.Module):
         return (self.scale / 2 * torch.exp(-self.log_variance)).unbind()
 
     def _present(self, losses, task):
-        """1 where the task has any loss in this batch, else 0; a scalar tensor."""
+        """1 where the task has any loss on any worker, else 0; a scalar tensor.
+
+        With this worker's loss alone, s_t would fall where its batch has no masks and others have: their mask loss is
+        divided by what all workers hold.
+        """
         total = sum(loss.detach() for name, loss in losses.items() if TASK_OF_LOSS[name] == task)
-        return torch.as_tensor(total, device=self.log_variance.device, dtype=torch.float32).ne(0).float()
+        total = torch.as_tensor(total, device=self.log_variance.device, dtype=torch.float32)
+        return reduce_mean(total).ne(0).float()
 
 
 @META_ARCH_REGISTRY.register()

@@ -1,11 +1,14 @@
 """From config nodes to what the heads need: loss settings, class weights, mask channels."""
 
+import logging
+
 import torch
 from detectron2.config import CfgNode
 from torch import Tensor
 
 from ..losses import (
     CROSS_ENTROPY,
+    LOG_VARIANCE_RANGE,
     LOSSES,
     SCHEMES,
     FreeEnergy,
@@ -16,6 +19,8 @@ from ..losses import (
 )
 from ..optim import PrimalDual
 from .box_loss import BOX_LOSSES, BoxLoss
+
+logger = logging.getLogger(__name__)
 
 
 def check_range(key: str, value: float, interval: str, note: str = "") -> None:
@@ -38,7 +43,9 @@ def check_range(key: str, value: float, interval: str, note: str = "") -> None:
 
 
 def loss_settings(node: CfgNode, task: str) -> LossSettings:
-    """Settings of ``MODEL.REG.BOX`` or ``MODEL.REG.MASK``; ``task`` is the node's name, for the error messages.
+    """Settings of ``MODEL.REG.BOX`` or ``MODEL.REG.MASK``; ``task`` is the node's name, for the messages.
+
+    A switch that is on and does nothing, because the one that it belongs to is off, is warned about.
 
     Raises:
         ValueError: a key has a value that is not among the valid ones.
@@ -49,6 +56,7 @@ def loss_settings(node: CfgNode, task: str) -> LossSettings:
         raise ValueError(f"MODEL.REG.{task}.LOSS {node.LOSS!r} is unknown: choose one of {', '.join(valid)}{more}")
     if node.LOSS != "reg":
         return CROSS_ENTROPY
+    _warn_of_idle_switches(node, task)
     try:
         # Made, and so checked, whether it is on or not.
         refinement = Refinement(
@@ -71,8 +79,25 @@ def loss_settings(node: CfgNode, task: str) -> LossSettings:
         raise ValueError(f"MODEL.REG.{task}.{error}") from None
 
 
+def _warn_of_idle_switches(node: CfgNode, task: str) -> None:
+    idle = []
+    if not node.UNCERTAINTY.ENABLED:
+        idle += ["UNCERTAINTY.FREE_ENERGY.ENABLED"] if node.UNCERTAINTY.FREE_ENERGY.ENABLED else []
+        idle += ["UNCERTAINTY.OUTPUT_STD"] if node.UNCERTAINTY.get("OUTPUT_STD", False) else []
+    if not node.REFINEMENT.ENABLED:
+        idle += ["REFINEMENT.LEARNED"] if node.REFINEMENT.LEARNED else []
+    for key in idle:
+        prefix = f"MODEL.REG.{task}."
+        logger.warning(f"{prefix}{key} is on and does nothing: {prefix}{key.split('.')[0]}.ENABLED is False")
+
+
 def _uncertainty(node: CfgNode) -> Uncertainty:
     energy = node.FREE_ENERGY
+    low, high = LOG_VARIANCE_RANGE
+    if not low <= node.INITIAL_LOG_VARIANCE <= high:  # outside it, the variance head would never have a gradient
+        raise ValueError(
+            f"UNCERTAINTY.INITIAL_LOG_VARIANCE is {node.INITIAL_LOG_VARIANCE}: expected a number in [{low:g}, {high:g}]"
+        )
     return Uncertainty(
         distribution=node.DISTRIBUTION,
         method=node.METHOD,
@@ -155,13 +180,16 @@ def head_class_weights(cfg: CfgNode, task: str) -> Tensor | None:
             f"MODEL.REG.{task}.CLASS_WEIGHT.SCHEME {scheme!r} needs the training set's counts, and none are set: "
             "build the config with reg_d2.engine.setup, or use the scheme 'uniform'"
         )
-    return class_weights(
-        counts,
-        node.CLASS_WEIGHT.VALUES if scheme == "list" else scheme,
-        normalize=node.CLASS_WEIGHT.NORMALIZE,
-        beta=node.CLASS_WEIGHT.EFFECTIVE_NUMBER_BETA,
-        names=names,
-    )
+    try:
+        return class_weights(
+            counts,
+            node.CLASS_WEIGHT.VALUES if scheme == "list" else scheme,
+            normalize=node.CLASS_WEIGHT.NORMALIZE,
+            beta=node.CLASS_WEIGHT.EFFECTIVE_NUMBER_BETA,
+            names=names,
+        )
+    except ValueError as error:
+        raise ValueError(f"MODEL.REG.{task}.CLASS_WEIGHT: {error}") from None
 
 
 def weight_start(cfg: CfgNode, task: str) -> int:

@@ -1,5 +1,6 @@
 """The optimiser of a run: Detectron2's, Riemannian SGD for parameters on a manifold (E13), proximal steps (E14)."""
 
+import math
 import re
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -36,12 +37,16 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         otherwise a ChainedOptimizer of that one and ``geoopt.optim.RiemannianSGD``. Proximal steps are attached.
 
     Raises:
-        ValueError: a penalty is negative, or a pattern of ``SOLVER.PROXIMAL.PARAMETERS`` matches no parameter.
+        ValueError: a penalty is negative, a penalty has no parameters, or a pattern of
+            ``SOLVER.PROXIMAL.PARAMETERS`` matches no parameter, or one that has a rule of its own.
     """
     optimizer = solver.build_optimizer(cfg, model)
     learned = {id(p) for name, p in model.named_parameters() if name.endswith(tuple(REFINEMENT_BOXES))}
+    factor = cfg.SOLVER.PROXIMAL.REFINEMENT_LR_FACTOR
+    if not 0 <= factor < math.inf:
+        raise ValueError(f"SOLVER.PROXIMAL.REFINEMENT_LR_FACTOR is {factor}: expected a finite number >= 0")
     for group in _take_out(optimizer, lambda p: id(p) in learned):
-        rate = group["lr"] * cfg.SOLVER.PROXIMAL.REFINEMENT_LR_FACTOR
+        rate = group["lr"] * factor
         optimizer.add_param_group({"params": group["params"], "lr": rate, "weight_decay": 0.0})
     groups = _take_out(optimizer, lambda p: isinstance(p, ManifoldParameter))
     if groups:
@@ -76,8 +81,13 @@ def _rules(cfg: CfgNode, model: nn.Module) -> Iterator[tuple[nn.Parameter, Calla
     """Pairs of a parameter and its proximal operator, a function of value and learning rate."""
     node = cfg.SOLVER.PROXIMAL
     for key in ("REFINEMENT_L1", "L1", "GROUP_L1"):
-        if node[key] < 0:
-            raise ValueError(f"SOLVER.PROXIMAL.{key} is {node[key]}: expected a number >= 0")
+        if not 0 <= node[key] < math.inf:
+            raise ValueError(f"SOLVER.PROXIMAL.{key} is {node[key]}: expected a finite number >= 0")
+    for key in ("L1", "GROUP_L1"):
+        if node[key] and not node.PARAMETERS:
+            raise ValueError(
+                f"SOLVER.PROXIMAL.{key} is {node[key]}, and SOLVER.PROXIMAL.PARAMETERS names no parameters"
+            )
     # With momentum m the velocity settles at gradient / (1 - m): the penalty must grow as much.
     gain = 1.0 / (1.0 - cfg.SOLVER.MOMENTUM)
     parameters = dict(model.named_parameters())
@@ -91,6 +101,11 @@ def _rules(cfg: CfgNode, model: nn.Module) -> Iterator[tuple[nn.Parameter, Calla
         if not names:
             raise ValueError(f"SOLVER.PROXIMAL.PARAMETERS: {pattern!r} matches the full name of no trained parameter")
         for name in names:
+            if name.endswith(tuple(REFINEMENT_BOXES)):
+                raise ValueError(
+                    f"SOLVER.PROXIMAL.PARAMETERS: {pattern!r} matches {name}, a learned beta or delta, which has its "
+                    "own rule (SOLVER.PROXIMAL.REFINEMENT_L1): leave it out"
+                )
             if isinstance(parameters[name], ManifoldParameter):
                 raise ValueError(f"SOLVER.PROXIMAL.PARAMETERS: {name} lies on a manifold, which a penalty would leave")
             yield parameters[name], partial(_sparse, l1=gain * node.L1, group_l1=gain * node.GROUP_L1)

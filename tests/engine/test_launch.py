@@ -14,9 +14,15 @@ from ..modeling.test_switches import BALANCE, COSINE, LEARNED, SIGMOID, UNCERTAI
 from .test_training import command, run
 
 EVERYTHING = 4096
+LEARNED_LAMBDA = ["MODEL.REG.LAMBDA.LEARNED", True]
 
 
-def gradients(rank_and_size, options):
+# As many objects in each image (Detectron2 divides the box regression by a worker's own number of ROIs), but not as
+# many of each class, nor with masks, which class 2 does not have.
+IMAGES = ([0, 1, 1], [2, 2, 0], [1, 1, 1], [0, 0, 2])
+
+
+def gradients(rank_and_size, options, images):
     """Losses and gradients of this worker's share of a batch of four images, averaged over the workers."""
     from detectron2.utils.events import EventStorage
     from torch.nn.parallel import DistributedDataParallel
@@ -31,9 +37,7 @@ def gradients(rank_and_size, options):
         *("MODEL.RPN.BATCH_SIZE_PER_IMAGE", EVERYTHING, "MODEL.RPN.POSITIVE_FRACTION", 1.0),
         *("MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", EVERYTHING, "MODEL.ROI_HEADS.POSITIVE_FRACTION", 1.0),
     )
-    # As many objects in each image (Detectron2 divides the box regression by a worker's own number of ROIs), but
-    # not as many of each class, nor with masks.
-    inputs = batch([0, 1, 1], [2, 2, 0], [1, 1, 1], [0, 0, 2])
+    inputs = batch(*images)
     share = len(inputs) // size
     inputs = inputs[rank * share : (rank + 1) * share]
     wrapped = DistributedDataParallel(model, broadcast_buffers=False) if size > 1 else model
@@ -43,22 +47,27 @@ def gradients(rank_and_size, options):
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
-def worker(path, options):
+def worker(path, *arguments):
     from detectron2.utils import comm
 
-    found = gradients((comm.get_rank(), comm.get_world_size()), options)
+    found = gradients((comm.get_rank(), comm.get_world_size()), *arguments)
     torch.save(found, f"{path}/{comm.get_rank()}.pt")
 
 
 @pytest.mark.parametrize(
-    "options",
-    [[], SIGMOID, [*UNCERTAIN, *BALANCE, *COSINE, *LEARNED, "MODEL.REG.LAMBDA.LEARNED", True]],
-    ids=["softmax", "sigmoid", "switches"],
+    ("options", "images"),
+    [
+        ([], IMAGES),
+        (SIGMOID, IMAGES),
+        ([*UNCERTAIN, *BALANCE, *COSINE, *LEARNED, *LEARNED_LAMBDA], IMAGES),
+        (LEARNED_LAMBDA, ([0, 1, 1], [1, 0, 0], [2, 2, 2], [2, 2, 2])),
+    ],
+    ids=["softmax", "sigmoid", "switches", "one without masks"],
 )
-def test_two_workers_have_the_gradients_of_one_with_the_whole_batch(tmp_path, options):
-    launch(worker, 2, device="cpu", args=(str(tmp_path), options))
+def test_two_workers_have_the_gradients_of_one_with_the_whole_batch(tmp_path, options, images):
+    launch(worker, 2, device="cpu", args=(str(tmp_path), options, images))
     two = [torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)]
-    one = gradients((0, 1), options)
+    one = gradients((0, 1), options, images)
     assert set(one) == set(two[0]) == set(two[1])
     for name, gradient in one.items():
         assert torch.equal(two[0][name], two[1][name]), name

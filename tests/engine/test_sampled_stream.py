@@ -1,5 +1,6 @@
 """Sampling and every augmentation at once: the same stream with any number of workers, after a restart, and resumed."""
 
+import json
 from itertools import islice
 
 import pytest
@@ -77,6 +78,25 @@ def test_the_run_s_class_weights_come_from_what_is_drawn(workspace):
     assert list(reg.SAMPLED_MASK_COUNTS) == pytest.approx([19.2, 0])
     plain = configure(workspace, "DATALOADER.SAMPLING.METHOD", "uniform")
     assert plain.MODEL.REG.SAMPLED_BOX_COUNTS == []
+
+
+def test_images_that_the_stream_leaves_out_are_not_counted(workspace, tmp_path):
+    """An image without objects counts for the shares that draws are made from only where it is drawn."""
+    file = tmp_path / "data" / "train.json"
+    content = json.loads(file.read_text())
+    sign, pole = (c["id"] for c in content["categories"])
+    # Four of the eight images have objects: a sign each, and the first two of them a pole.
+    last = {sign: 4, pole: 2}
+    content["annotations"] = [a for a in content["annotations"] if a["image_id"] <= last[a["category_id"]]]
+    file.write_text(json.dumps(content))
+    options = ["DATALOADER.SAMPLING.METHOD", "repeat_factor", "DATALOADER.SAMPLING.THRESHOLD", 0.6]
+    for leave_out, with_pole, with_sign in (
+        (True, (0.6 / 0.5) ** 0.5, 1.0),
+        (False, (0.6 / 0.25) ** 0.5, (0.6 / 0.5) ** 0.5),
+    ):
+        cfg = configure(workspace, *options, "DATALOADER.FILTER_EMPTY_ANNOTATIONS", leave_out)
+        expected = [2 * with_pole + 2 * with_sign, 2 * with_pole]
+        assert list(cfg.MODEL.REG.SAMPLED_BOX_COUNTS) == pytest.approx(expected)
 
 
 def test_an_evaluation_has_the_counts_of_the_training_s_sampler(workspace, tmp_path):

@@ -202,8 +202,28 @@ def test_the_gradient_of_a_renormalised_learned_g_is_that_of_the_quotient():
         ([BOX + "CLASS_WEIGHT.START", 1.0], "BOX.CLASS_WEIGHT.START is 1.0.*'uniform'"),
         ([*BALANCE, MASK + "CLASS_WEIGHT.START", 0.5], "MASK.CLASS_WEIGHT.START is 0.5 with PRIMAL_DUAL.ENABLED"),
         ([*LEARNED, BOX + "REFINEMENT.RENORMALIZE", False], "BOX.REFINEMENT.LEARNED needs REFINEMENT.RENORMALIZE"),
+        ([*LEARNED, BOX + "REFINEMENT.DELTA", -3.0], r"BOX.REFINEMENT.DELTA is -3.0: with .*in \[0, 1\]"),
+        ([*UNCERTAIN, MASK + "UNCERTAINTY.INITIAL_LOG_VARIANCE", 8.0], r"MASK.UNCERTAINTY.INITIAL_LOG.* in \[-10, 5\]"),
+        ([BOX + "GAMMA", float("nan")], "BOX.GAMMA is nan"),
+        ([*ENERGY, BOX + "UNCERTAINTY.FREE_ENERGY.WEIGHT", float("nan")], "BOX.UNCERTAINTY.FREE_ENERGY.WEIGHT is nan"),
+        ([BOX + "CLASS_WEIGHT.EFFECTIVE_NUMBER_BETA", 1.0], "BOX.CLASS_WEIGHT: beta of effective_number is 1.0"),
     ],
 )
 def test_a_wrong_value_is_named_with_the_way_out(options, message):
     with pytest.raises(ValueError, match=message):
         tiny_model(*options)
+
+
+@pytest.mark.parametrize(
+    ("options", "key", "switch"),
+    [
+        ([BOX + "UNCERTAINTY.FREE_ENERGY.ENABLED", True], "BOX.UNCERTAINTY.FREE_ENERGY.ENABLED", "BOX.UNCERTAINTY"),
+        ([MASK + "REFINEMENT.LEARNED", True], "MASK.REFINEMENT.LEARNED", "MASK.REFINEMENT"),
+        ([MASK + "UNCERTAINTY.OUTPUT_STD", True], "MASK.UNCERTAINTY.OUTPUT_STD", "MASK.UNCERTAINTY"),
+    ],
+)
+def test_a_switch_below_one_that_is_off_is_warned_about(caplog, options, key, switch):
+    with caplog.at_level(logging.WARNING, logger="reg_d2"):
+        tiny_model(*options)
+    said = [r.getMessage() for r in caplog.records]
+    assert said == [f"MODEL.REG.{key} is on and does nothing: MODEL.REG.{switch}.ENABLED is False"]

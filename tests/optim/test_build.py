@@ -78,7 +78,10 @@ def test_penalties_on_named_parameters_shrink_their_rows():
     [
         (["SOLVER.PROXIMAL.PARAMETERS", ["no.such.*"], "SOLVER.PROXIMAL.L1", 1.0], "'no.such.\\*' matches"),
         (["SOLVER.PROXIMAL.PARAMETERS", [r".*cls_score\.weight"]], "cls_score.weight lies on a manifold"),
+        (["SOLVER.PROXIMAL.PARAMETERS", [r".*loss_state.*"]], "loss_state.beta, a learned beta or delta"),
         (["SOLVER.PROXIMAL.L1", -1.0], "SOLVER.PROXIMAL.L1 is -1.0"),
+        (["SOLVER.PROXIMAL.GROUP_L1", 0.1], "GROUP_L1 is 0.1, and SOLVER.PROXIMAL.PARAMETERS names no"),
+        (["SOLVER.PROXIMAL.REFINEMENT_LR_FACTOR", -1.0], "REFINEMENT_LR_FACTOR is -1.0"),
     ],
 )
 def test_a_penalty_that_cannot_be_applied_is_refused(options, message):
