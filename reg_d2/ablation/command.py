@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from ..data.catalog import dataset_root
+from ..engine.setup import load_config
 from .comparison import load_comparisons
 from .data import make_command
 from .execution import FINISHED, Settings, begun_otherwise, forget, record_failure
@@ -83,7 +84,7 @@ class StudyCommand:
             workers, rerun, rerun_changed, slurm: as of ``run``.
         """
         workers, again = workers_of(slurm, workers), self._again(rerun)
-        anew = {*again, *(self._changed() if rerun_changed else ())}
+        anew = {*again, *(self._replaceable() if rerun_changed else ())}
         todo = [run for run in self.chosen if run in anew or state_of(run) not in FINISHED]
         for name in dict.fromkeys(run.dataset for run in todo):
             if command := make_command(self.study.datasets[name]):
@@ -91,6 +92,7 @@ class StudyCommand:
         if slurm is not None and todo:
             self._comment(f"each run is a job: {' '.join(f'{key}={value}' for key, value in slurm.items())}")
         equals = self._equals(todo, workers, again)
+        self._report_unknown_data(todo, self._comment)
         for run in todo:
             if is_locked(run.lock):
                 self._comment(f"{run.name} is in progress")
@@ -126,11 +128,12 @@ class StudyCommand:
         """
         workers = workers_of(slurm, workers)
         again = self._again(rerun)
-        forget([*again, *(self._changed() if rerun_changed else ())])
+        self._check_writable()
+        forget([*again, *(self._replaceable() if rerun_changed else ())])
         with stop_requests() as stop:
             good = self._make_data(stop)
             # Made anew, the data may differ from those of the results.
-            forget(self._changed() if rerun_changed else ())
+            forget(self._replaceable() if rerun_changed else ())
             self._report_changed(self._say)
             todo = [run for run in self.chosen if run.dataset in good and state_of(run) not in FINISHED]
             equals = self._equals(todo, workers, again)
@@ -138,6 +141,7 @@ class StudyCommand:
                 store(run.result, content)
                 self._say(f"{run.name} is the same run as {path}: its numbers are taken")
             todo = [run for run in todo if run not in equals]
+            self._report_unknown_data(todo, self._say)
             settings = Settings(
                 workers=workers,
                 jobs=jobs or (1 if slurm is None else max(1, len(todo))),
@@ -158,7 +162,7 @@ class StudyCommand:
                 f"left to the cluster: jobs {' '.join(runner.left)}; to cancel them: scancel {' '.join(runner.left)}"
             )
         if stop:
-            self._say("stopped; the same command goes on")
+            self._say(f"stopped; the same command {'without --rerun ' if rerun else ''}goes on")
             return STOPPED
         return DONE if all(state_of(run) == "done" for run in self.chosen) else INCOMPLETE
 
@@ -177,6 +181,13 @@ class StudyCommand:
 
     def _changed(self) -> list[Run]:
         return [run for run in self.chosen if state_of(run) == "changed"]
+
+    def _replaceable(self) -> list[Run]:
+        """Of those, the ones that can be done again: not what evaluates a checkpoint that has changed and stays."""
+        changed = self._changed()
+        return [
+            run for run in changed if run.source is None or run.source in changed or state_of(run.source) != "changed"
+        ]
 
     def _equals(
         self, runs: Sequence[Run], workers: int, again: Collection[Run]
@@ -218,8 +229,9 @@ class StudyCommand:
         finally:
             lock.release()
         if status != 0 and not stop:
+            why = f"its data could not be made: exit status {status}"
             for run in runs:
-                record_failure(run, f"its data could not be made: exit status {status}", child.tail())
+                record_failure(run, why, child.tail(), folder / MAKE_LOG)
             self._say(failure_text(runs[0]))
         return status == 0
 
@@ -228,6 +240,25 @@ class StudyCommand:
         name = f".{hashlib.sha256(shlex.join(command[1:]).encode()).hexdigest()[:12]}.lock"
         root = dataset_root()
         return (self.output if root.is_dir() and not os.access(root, os.W_OK) else root) / name
+
+    def _check_writable(self) -> None:
+        """Before anything is trained, not when its numbers are to be written.
+
+        Raises:
+            OSError: the folder of the results cannot be made, or written to.
+        """
+        folder = self.results / self.study.name
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(f"{folder}, where numbers go, cannot be written to: name another with --results")
+
+    def _report_unknown_data(self, runs: Sequence[Run], say: Callable[[str], None]) -> None:
+        for run in {run.dataset: run for run in runs if not run.data_files}.values():
+            catalog = load_config(run.config_file, [x for pair in run.options for x in pair]).DATASETS.CATALOG
+            say(
+                f"{run.dataset}: there is no catalogue {catalog} (DATASETS.CATALOG) below {Path.cwd()} or the "
+                "repository: whether its data are there is not known"
+            )
 
     def _report_changed(self, say: Callable[[str], None]) -> None:
         changed = self._changed()

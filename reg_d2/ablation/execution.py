@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from ..evaluation.results import replace_text
 from .locks import RunLock, is_locked
@@ -97,7 +98,7 @@ class Execution:
                 return self._record()
             if self._interrupted:
                 return "cut"
-            record_failure(self.run, f"exit status {status}", self._child.tail())
+            self._fail(f"exit status {status}")
             return "failed"
         finally:
             self._lock.release()
@@ -106,15 +107,18 @@ class Execution:
         try:
             result = collect(self.run, side_by_side=self._settings.jobs, data=self._data)
         except (OSError, ValueError) as error:
-            record_failure(self.run, f"its results cannot be read: {error}", self._child.tail())
+            self._fail(f"its results cannot be read: {error}")
             return "failed"
         try:
             store(self.run.result, result)
         except (OSError, ValueError) as error:  # ValueError: a number that is none
-            record_failure(self.run, f"its numbers cannot be written: {error}", self._child.tail())
+            self._fail(f"its numbers cannot be written: {error}")
             return "failed"
         self._tidy()
         return "done"
+
+    def _fail(self, status: str) -> None:
+        record_failure(self.run, status, self._child.tail(), self.run.log)
 
     def _tidy(self) -> None:
         """Delete checkpoints: many runs would fill a disk with them."""
@@ -144,9 +148,9 @@ def begun_otherwise(run: Run, data: Mapping[str, str], workers: int) -> bool:
     return other_data or (reference_workers(run.config) > 0 and begun.get("workers", workers) != workers)
 
 
-def record_failure(run: Run, status: str, tail: str) -> None:
-    """Write why a run failed beside its log."""
-    content = {"status": status, "tail": tail, "time": time.time()}
+def record_failure(run: Run, status: str, tail: str, log: Path | None = None) -> None:
+    """Write into a run's folder why it failed, with the last lines of the log and, where there is one, its path."""
+    content = {"status": status, "tail": tail, "time": time.time(), "log": None if log is None else str(log)}
     replace_text(run.folder / FAILURE_FILE, json.dumps(content, indent=2) + "\n")
 
 

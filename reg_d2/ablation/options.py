@@ -46,16 +46,23 @@ HASH_LENGTH = 12
 def to_options(settings: Mapping[str, Any]) -> dict[str, str]:
     """Nested or dotted settings as config options: ``{"SOLVER": {"MAX_ITER": 5}}`` -> ``{"SOLVER.MAX_ITER": "5"}``.
 
-    ``MODEL.REG.*.KEY`` stands for the key of both heads. Detectron2's ``_BASE_`` is left out: a row's file adds what
-    it says itself to the study's base, not the base that it has when it is used alone.
+    ``MODEL.REG.*.KEY`` stands for the key of both heads; of it and a head's own, the later wins. Detectron2's
+    ``_BASE_`` is left out: a row's file adds what it says itself to the study's base, not the base that it has when it
+    is used alone.
+
+    Raises:
+        ValueError: a key twice, once dotted and once nested.
     """
     options: dict[str, str] = {}
+    seen = set()
     for key, value in _leaves(settings):
         if key == "_BASE_":
             continue
-        heads = ("BOX", "MASK") if key.startswith(BOTH_HEADS) else ("",)
-        for head in heads:
-            options[key.replace("*", head, 1)] = str(value)
+        if key in seen:
+            raise ValueError(f"{key} is there twice, once dotted and once nested")
+        seen.add(key)
+        names = [key.replace("*", head, 1) for head in ("BOX", "MASK")] if key.startswith(BOTH_HEADS) else [key]
+        options |= dict.fromkeys(names, str(value))
     return options
 
 

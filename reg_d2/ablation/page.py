@@ -16,7 +16,7 @@ from .study import Study, find_file, load_study
 from .tables import markdown, to_csv
 
 # <!-- study: configs/studies/components.yaml --> ... <!-- end of study -->
-START, END = re.compile(r"<!-- study: (.+?) -->\n"), "<!-- end of study -->"
+START, END = re.compile(r"<!-- study: (.+?) -->[ \t]*\n"), "<!-- end of study -->"
 BLOCK = re.compile(rf"({START.pattern})(.*?)({END})", re.DOTALL)
 NOT_RUN = "This study has not been run.\n"
 
@@ -40,12 +40,19 @@ def update_page(page: Path, results: Path) -> list[str]:
     A mark is ``<!-- study: FILE -->``, with ``<!-- end of study -->`` below. Figures and CSV files are written, too.
 
     Raises:
-        ValueError: the page has no mark, or one without its end.
+        ValueError: the page has no mark, or one without its end, or tables of a study that has no results now.
     """
     text = page.read_text(encoding="utf-8")
     studies = _studies_of(text, page, results)
     if not studies:
         raise ValueError(f"{page} has no line <!-- study: FILE --> with {END} below it")
+    for mark in BLOCK.finditer(text):
+        study, comparisons = studies[mark[2]]
+        if not comparisons and mark[3].strip() not in ("", NOT_RUN.strip()):
+            raise ValueError(
+                f"{page} has tables of {mark[2]}, and {results / study.name} has no results: give their folder with "
+                "--results, or empty that part of the page"
+            )
     replace_text(page, _with_parts(text, page, results, studies))
     for study, comparisons in studies.values():
         write_tables(study, comparisons, results)

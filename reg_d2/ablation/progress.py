@@ -164,8 +164,9 @@ def headline(run: Run) -> str:
 def failure_text(run: Run) -> str:
     """Why a run failed: its status, the end of its log, and where the rest is."""
     failure = failure_of(run) or {"status": "unknown", "tail": ""}
+    log = f" ({failure['log']})" if failure.get("log") else ""
     tail = "".join(f"\n    {line}" for line in failure["tail"].splitlines())
-    return f"{run.name} failed: {failure['status']} ({run.log}){tail}"
+    return f"{run.name} failed: {failure['status']}{log}{tail}"
 
 
 def _cell(run: Run, state: str) -> Text:

@@ -183,7 +183,8 @@ def task_metrics(values: Mapping) -> dict[str, Any]:
 
     Returns:
         ``AP, AP50, AP75, precision, recall, f1``; where training counts are known ``AP_head``, ``AP_middle``,
-        ``AP_tail`` and ``AP_rarest``, the mean AP of the ``rarest_classes``; ``per_class``: AP and number of objects.
+        ``AP_tail`` and ``AP_rarest``, the mean AP of the ``rarest_classes``,
+        two of those with ground truth; ``per_class``: AP and number of objects.
         In percent; None without ground truth.
     """
     result: dict[str, Any] = {key: values.get(key) for key in NUMBERS}
@@ -191,8 +192,10 @@ def task_metrics(values: Mapping) -> dict[str, Any]:
     if groups is not None:
         result |= {f"AP_{group}": part["AP"] for group, part in groups.items()}
         counts = {n: k for g in groups.values() for n, k in zip(g["classes"], g["train_counts"], strict=True)}
-        rarest = sorted(counts, key=lambda name: (counts[name], name))[:RAREST]
-        known = [values["per_class"][n]["AP"] for n in rarest if values["per_class"][n]["AP"] is not None]
+        # Of the classes that can be measured: one without ground truth would leave the mean to the other.
+        measured = {n: values["per_class"][n]["AP"] for n in counts if values["per_class"][n]["AP"] is not None}
+        rarest = sorted(measured, key=lambda name: (counts[name], name))[:RAREST]
+        known = [measured[n] for n in rarest]
         result |= {"AP_rarest": float(np.mean(known)) if known else None, "rarest_classes": rarest}
     per_class = values.get("per_class", {})
     result["per_class"] = {name: {"AP": v["AP"], "num_gt": v["num_gt"]} for name, v in per_class.items()}

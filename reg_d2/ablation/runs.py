@@ -223,7 +223,7 @@ def _steps(run: Run) -> int:
 
 
 def failure_of(run: Run) -> dict | None:
-    """What is recorded of a failed run: ``status``, ``tail`` (last lines of its log), ``time`` (Unix)."""
+    """What is recorded of a failed run: ``status``, ``tail`` (last lines of its ``log``), ``time`` (Unix)."""
     return _read_record(run.folder / FAILURE_FILE)
 
 

@@ -159,7 +159,7 @@ class SlurmRunner(Runner):
             return outcome if outcome in ("done", "failed") else "cut"
         except Exception as error:  # whatever ended the job: time, memory, scancel, a broken node
             tail = "\n".join(str(error).splitlines()[-TAIL_LINES:])
-            record_failure(run, f"job {job.job_id} ended as {job.state}", tail)
+            record_failure(run, f"job {job.job_id} ended as {job.state}", tail, run.log if run.log.is_file() else None)
             return "failed"
 
     def _poll_lost(self, run: Run, job: submitit.Job) -> str | None:

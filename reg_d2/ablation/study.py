@@ -29,8 +29,8 @@ from pathlib import Path
 from typing import Any
 
 from ..data.catalog import REPOSITORY, dataset_root
+from ..data.strict_yaml import read_yaml
 from .options import PROGRAM, to_options
-from .strict_yaml import read_yaml
 
 STUDY_KEYS = (
     *("description", "base", "set", "base_row", "also_versus"),
@@ -38,6 +38,7 @@ STUDY_KEYS = (
 )
 DATASET_KEYS = ("base", "set", "make")
 ROW_KEYS = ("config", "set", "from", "evaluate_of", "versus", "label")
+GIVEN_BY_THE_STUDY = {"SEED": "use the study's seeds", "OUTPUT_DIR": "use --output"}
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+]*")
 
 
@@ -146,7 +147,7 @@ class _Reader:
 
     def study(self, content: Any) -> Study:
         content = self._mapping(content, "the study", STUDY_KEYS, needed=("base_row", "seeds", "datasets", "rows"))
-        shared = to_options(self._settings(content.get("set"), "set"))
+        shared = self._set(content.get("set"), "set")
         datasets = self._named(content["datasets"], "datasets")
         given = self._named(content["rows"], "rows")
         given = {name: self._mapping(value, f"row {name!r}", ROW_KEYS) for name, value in given.items()}
@@ -177,7 +178,7 @@ class _Reader:
         base = value.get("base", base)
         if base is None:
             self._fail(f"data set {name!r} has no base config: give it one, or the study")
-        options = {**shared, **to_options(self._settings(value.get("set"), f"set of data set {name!r}"))}
+        options = {**shared, **self._set(value.get("set"), f"set of data set {name!r}")}
         base = self._file(base, "base" if "base" not in value else f"base of data set {name!r}")
         return Dataset(name, base, options, self._make(value.get("make"), f"make of data set {name!r}"))
 
@@ -230,8 +231,8 @@ class _Reader:
         files = value.get("config") or []
         for file in files if isinstance(files, list) else [files]:
             content = _read_yaml(Path(self._file(file, f"config of row {name!r}")), self.path)
-            options |= to_options(self._settings(content, file))
-        return options | to_options(self._settings(value.get("set"), f"set of row {name!r}"))
+            options |= self._settings(content, file)
+        return options | self._set(value.get("set"), f"set of row {name!r}")
 
     def _seeds(self, value: Any) -> tuple[int, ...]:
         good = isinstance(value, list) and value and all(type(s) is int and s >= 0 for s in value)
@@ -264,10 +265,23 @@ class _Reader:
                 self._fail(f"{what}: {name!r} is no name; expected letters, digits, and any of _ . +")
         return {name: {} if v is None else v for name, v in value.items()}
 
-    def _settings(self, value: Any, what: str) -> Mapping:
+    def _settings(self, value: Any, what: str) -> dict[str, str]:
+        """As config options."""
         if not isinstance(value or {}, dict):
             self._fail(f"{what} is {value!r}; expected config keys with their values")
-        return value or {}
+        try:
+            options = to_options(value or {})
+        except ValueError as error:
+            self._fail(f"{what}: {error}")
+        return options
+
+    def _set(self, value: Any, what: str) -> dict[str, str]:
+        """The options of a ``set``; a file's seed and folder, for when it is used alone, give way without a word."""
+        options = self._settings(value, what)
+        for key, instead in GIVEN_BY_THE_STUDY.items():
+            if key in options:
+                self._fail(f"{what} has {key}, which is each run's own: {instead}")
+        return options
 
     def _mapping(self, value: Any, what: str, keys: Collection[str], needed: Collection[str] = ()) -> dict:
         """A mapping with some of the keys; what is left empty is not there."""

@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from .coco import ClassInfo, read_coco, to_dataset_dicts
+from .strict_yaml import read_yaml
 
 ROOT_VARIABLE = "REG_D2_DATASETS"
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -60,25 +60,34 @@ def read_catalog(path: str | os.PathLike) -> dict[str, CatalogEntry]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: not a mapping of names to ``json`` and ``images``, each a path, or to lists of these.
+        ValueError: broken YAML, a name twice, or not a mapping of names to ``json`` and ``images``, each a path, or to
+            lists of these.
     """
     candidates = [Path(path), REPOSITORY / path]
     found = next((p for p in candidates if p.is_file()), None)
     if found is None:
         raise FileNotFoundError(f"catalogue {path} (DATASETS.CATALOG) does not exist; tried {candidates}")
-    content = yaml.safe_load(found.read_text()) or {}
+    try:
+        content = read_yaml(found) or {}
+    except ValueError as error:
+        raise ValueError(f"catalogue {found}: {error}") from None
     if not isinstance(content, dict):
         raise ValueError(f"catalogue {found}: expected a mapping of data set names, got {type(content).__name__}")
     entries = {}
     for name, value in content.items():
         sources = value if isinstance(value, list) and value else [value]
-        if any(not isinstance(source, dict) or set(source) != {"json", "images"} for source in sources):
+        if not all(map(_is_source, sources)):
             raise ValueError(
-                f"catalogue {found}: {name!r} needs exactly the keys json and images, or a list of such, got {value!r}"
+                f"catalogue {found}: {name!r} needs exactly the keys json and images, each a path, or a list of such, "
+                f"got {value!r}"
             )
         first, *more = [(dataset_root() / source["json"], dataset_root() / source["images"]) for source in sources]
         entries[name] = CatalogEntry(name, *first, tuple(more))
     return entries
+
+
+def _is_source(value) -> bool:
+    return isinstance(value, dict) and set(value) == {"json", "images"} and all(type(x) is str for x in value.values())
 
 
 def find_entries(catalog: dict[str, CatalogEntry], names: Sequence[str]) -> list[CatalogEntry]:

@@ -136,6 +136,19 @@ def test_a_row_done_again_takes_its_evaluations_with_it(workshop):
     assert len(workshop.steps("plain0")) == 2 * 25 and len(calls.read_text().splitlines()) == 3
 
 
+def test_an_evaluation_is_not_given_up_for_a_checkpoint_that_stays_changed(workshop, capsys):
+    workshop.content["rows"]["halved"] = {"evaluate_of": "plain", "set": {"TEST.DETECTIONS_PER_IMAGE": 9}}
+    workshop.write(seeds=[0])
+    assert workshop.main() == 0
+    workshop.content["rows"]["plain"]["set"]["SOLVER.BASE_LR"] = 0.25
+    workshop.write()
+    old = workshop.runs()["halved0"].result.read_text()
+    assert workshop.main("--rows", "halved", "--rerun-changed") == 1
+    assert workshop.runs()["halved0"].result.read_text() == old
+    assert workshop.main("--rows", "plain", "halved", "--rerun-changed") == 0
+    assert workshop.runs()["halved0"].result.read_text() != old
+
+
 def test_what_is_in_progress_is_not_deleted(workshop, capsys):
     workshop.write(seeds=[0])
     assert workshop.main() == 0

@@ -21,6 +21,9 @@ def test_a_page_is_generated_between_its_marks(filled):
     for run in filled.runs().values():
         run.result.unlink()
     assert "This study has not been run." in render_page(text, page, filled.results)
+    with pytest.raises(ValueError, match="results/trial has no results: give their folder with --results"):
+        update_page(page, filled.results)
+    assert page.read_text() == text, "tables are not overwritten because a folder's name is wrong"
     page.write_text("nothing")
     with pytest.raises(ValueError, match="has no line <!-- study"):
         update_page(page, filled.results)
@@ -30,7 +33,7 @@ def test_a_page_may_be_anywhere_and_a_study_have_any_name(filled):
     filled.file = filled.file.rename(filled.file.with_name("my trial.yaml"))
     page = filled.results.parent / "notes/page.md"
     page.parent.mkdir()
-    mark = f"<!-- study: {filled.file} -->\n"
+    mark = f"<!-- study: {filled.file} --> \t\n"
     page.write_text(f"{mark}<!-- end of study -->\n")
     (filled.results / "trial").rename(filled.results / "my trial")
     update_page(page, filled.results)

@@ -207,10 +207,26 @@ def test_data_are_made_first_and_a_set_that_cannot_be_made_fails_alone(workshop,
     )
     assert workshop.main() == 1
     assert (tmp_path / "some data.txt").read_text() == "made"
-    assert "no room on the disk" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    log = workshop.output / "trial/signs/data.txt"
+    assert "no room on the disk" in said and f"could not be made: exit status 1 ({log})" in said and log.is_file()
     failed = [p for p in (workshop.output / "trial").rglob("failed.json")]
     assert len(failed) == 2 and all("signs" in str(p) for p in failed)
     assert len(list((workshop.results / "trial/roads").glob("*.json"))) == 2
+
+
+def test_a_catalogue_that_is_not_here_is_named(workshop, capsys):
+    workshop.write(seeds=[0], set={"DATASETS.CATALOG": "my_catalogue.yaml", "SOLVER.MAX_ITER": 3})
+    assert workshop.main("--dry-run") == 0
+    assert "# roads: there is no catalogue my_catalogue.yaml (DATASETS.CATALOG) below" in capsys.readouterr().out
+
+
+def test_a_folder_that_takes_no_numbers_is_told_before_anything_is_trained(workshop, capsys):
+    workshop.results.write_text("a file")
+    with pytest.raises(SystemExit):
+        workshop.main()
+    assert str(workshop.results) in capsys.readouterr().err
+    assert not workshop.output.exists()
 
 
 def test_cores_and_gpus_are_divided(monkeypatch):

@@ -125,6 +125,18 @@ def test_ctrl_c_saves_stops_and_the_same_command_goes_on(workshop):
         assert [step for _, step in workshop.steps(name)] == list(range(80)), "not one step is lost or done twice"
 
 
+def test_a_row_that_is_done_again_goes_on_without_rerun(workshop):
+    workshop.write(seeds=[0], set={"SOLVER": {"MAX_ITER": 80, "WARMUP_ITERS": 10}})
+    assert workshop.main("--rows", "plain") == 0
+    process = workshop.fork("--rows", "plain", "--rerun", "plain")
+    wait_until(lambda: len(workshop.steps("plain0")) > 90)
+    os.kill(process.pid, signal.SIGINT)
+    process.join(30)
+    assert "stopped; the same command without --rerun goes on" in workshop.file.with_suffix(".out").read_text()
+    assert workshop.main("--rows", "plain") == 0
+    assert [step for _, step in workshop.steps("plain0")] == [*range(80), *range(80)]
+
+
 def test_a_second_ctrl_c_kills_what_is_deaf_to_the_first(workshop):
     workshop.write(seeds=[0], set={"SOLVER": {"MAX_ITER": 100000}, "TEST.DETECTIONS_PER_IMAGE": 7})
     process = workshop.fork("--rows", "plain")

@@ -200,6 +200,10 @@ def test_another_program_counts(workshop):
         ("seeds: 3", r"seeds is 3; expected a list of different whole numbers from 0 up, such as \[0, 1, 2\]"),
         ("paper_tables: never", "paper_tables is 'never'; expected true or false"),
         ("rows: {a: {set: {SOLVER.MAX_ITER.X: 1}}}", "row 'a' on d, base "),
+        ("rows: {a: {set: {SEED: 5}}}", "set of row 'a' has SEED, .* use the study's seeds"),
+        ("set: {OUTPUT_DIR: x}", "set has OUTPUT_DIR, .* use --output"),
+        ("rows: {a: {set: {SOLVER.MAX_ITER: 1, SOLVER: {MAX_ITER: 2}}}}", "set of row 'a': SOLVER.MAX_ITER is there"),
+        ("rows: {a: {set: {MODEL.ROI_*_HEAD.NAME: x}}}", r"Non-existent key: MODEL.ROI_\*_HEAD.NAME"),
     ],
 )
 def test_a_wrong_study_is_told_what_is_wrong(tmp_path, change, message):
@@ -234,12 +238,12 @@ def test_mappings_can_be_merged_and_what_is_said_beside_them_wins(tmp_path):
     file = tmp_path / "study.yaml"
     file.write_text(
         "base: configs/demo.yaml\nbase_row: a\nseeds: [0]\ndatasets: {d: {}}\n"
-        "rows:\n  a: {set: &a {SOLVER.MAX_ITER: 5, SEED: 1}}\n  b: {set: &b {<<: *a, SOLVER.MAX_ITER: 7}}\n"
+        "rows:\n  a: {set: &a {SOLVER.MAX_ITER: 5, VERSION: 1}}\n  b: {set: &b {<<: *a, SOLVER.MAX_ITER: 7}}\n"
         "  c: {set: {<<: *b, TEST.EVAL_PERIOD: 2}}\n"
     )
     rows = load_study(file).rows
-    assert rows["b"].options == {"SOLVER.MAX_ITER": "7", "SEED": "1"}
-    assert rows["c"].options == {"SOLVER.MAX_ITER": "7", "SEED": "1", "TEST.EVAL_PERIOD": "2"}
+    assert rows["b"].options == {"SOLVER.MAX_ITER": "7", "VERSION": "1"}
+    assert rows["c"].options == {"SOLVER.MAX_ITER": "7", "VERSION": "1", "TEST.EVAL_PERIOD": "2"}
 
 
 @pytest.mark.parametrize("key", ["base_row", "seeds", "datasets", "rows"])
