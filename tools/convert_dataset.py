@@ -41,6 +41,8 @@ def main(argv: list[str] | None = None) -> int:
     print("classes: " + ", ".join(c["name"] for c in content["categories"]))
     for what, count in builder.skipped.items():
         print(f"left out: {count} {what}")
+    for what, count in builder.notes.items():
+        print(f"note: {count} {what}")
     print(f"check it: python tools/check_dataset.py {args.output}:{args.images}")
     return 0
 

@@ -225,7 +225,8 @@ def suggestions(objects: Objects) -> dict:
     Anchor sizes (px of the pictures as they are: scale them with ``INPUT.MIN_SIZE_TRAIN``): the 10th to 90th
     percentile of the boxes' sides in five steps, one a pyramid level, smallest first. Aspect ratios (height / width):
     the 10th, 50th and 90th percentile. Repeat threshold: the median over the classes of the share of images that show
-    the class, so that the rarer half of the classes is repeated.
+    the class, so that the rarer half of the classes is repeated:
+    ``DATALOADER.SAMPLING.THRESHOLD`` for our sampler, ``DATALOADER.REPEAT_THRESHOLD`` for Detectron2's.
     """
     width, height = (objects.boxes[:, 2:] - objects.boxes[:, :2]).T
     low, high = np.percentile(np.log(np.sqrt(width * height)), (10, 90))
@@ -237,6 +238,7 @@ def suggestions(objects: Objects) -> dict:
     return {
         "MODEL.ANCHOR_GENERATOR.SIZES": [[round(float(s), 1)] for s in sides],
         "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS": [[round(float(r), 2) for r in ratios]],
+        "DATALOADER.SAMPLING.THRESHOLD": round(threshold, 4),
         "DATALOADER.REPEAT_THRESHOLD": round(threshold, 4),
         "repeat_factors": {n: round(float(r), 2) for n, r in zip(objects.names, repeats, strict=True)},
     }

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .checks.findings import ERROR, summary
-from .checks.run import Checked
+from .checks.run import Checked, refuse_errors
 
 LEAST_IOU = 0.5
 
@@ -20,6 +19,7 @@ class MergeReport:
     Attributes:
         matched: objects that are in both files and became one.
         only_first, only_second: objects that are in one file, and were kept.
+        left_out: objects of the second file in images that have another size there.
         shared_images, only_first_images, only_second_images: images, by file name.
         conflicts: one line each: same place and another class, two masks of one object, or images of another size.
     """
@@ -27,16 +27,18 @@ class MergeReport:
     matched: int = 0
     only_first: int = 0
     only_second: int = 0
+    left_out: int = 0
     shared_images: int = 0
     only_first_images: int = 0
     only_second_images: int = 0
     conflicts: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
+        kept = f"{self.left_out} left out of images that differ in size" if self.left_out else "all kept"
         return (
             f"images: {self.shared_images} in both, {self.only_first_images} in the first and "
             f"{self.only_second_images} in the second only\nobjects: {self.matched} matched, {self.only_first} in the "
-            f"first and {self.only_second} in the second only, all kept\nconflicts: {len(self.conflicts)}"
+            f"first and {self.only_second} in the second only, {kept}\nconflicts: {len(self.conflicts)}"
         )
 
 
@@ -56,14 +58,13 @@ def merge(first: Checked, second: Checked, least_iou: float = LEAST_IOU) -> tupl
         A COCO dict, ids from 1, and what became of the objects.
 
     Raises:
-        ValueError: a file has errors (see ``tools/check_dataset.py``), or least_iou is out of range.
+        ValueError: a file has errors (see ``tools/check_dataset.py``), or one picture twice in different sizes, or
+            least_iou is out of range.
     """
     if not 0 < least_iou <= 1:
         raise ValueError(f"the least IoU is {least_iou}; expected a number above 0 and up to 1")
     for checked in (first, second):
-        if errors := checked.report.of(ERROR):
-            text = f"{checked.report.name} has errors, repair it first (tools/check_dataset.py --fix):"
-            raise ValueError(f"{text}\n{summary(errors)}")
+        refuse_errors(checked)
     merger = _Merger(least_iou)
     names = list(dict.fromkeys([*first.columns.names, *second.columns.names]))
     sides = [_by_image(checked) for checked in (first, second)]
@@ -79,6 +80,7 @@ class _Image:
 
 
 def _by_image(checked: Checked) -> dict[str, _Image]:
+    """Images by file name; of one that is there twice, the first, with the objects of all."""
     columns, content = checked.columns, checked.content
     images = [_Image(content["images"][row]) for row in columns.image_rows]
     for i, row in enumerate(columns.annotation_rows):
@@ -86,7 +88,22 @@ def _by_image(checked: Checked) -> dict[str, _Image]:
         images[columns.image[i]].objects.append(
             (columns.names[columns.category[i]], annotation, bool(checked.masks.usable[i]))
         )
-    return dict(zip(columns.file_names, images, strict=True))
+    found: dict[str, _Image] = {}
+    for name, image in zip(columns.file_names, images, strict=True):
+        first = found.setdefault(name, image)
+        if first is image:
+            continue
+        if _size(first) != _size(image):
+            raise ValueError(
+                f"{checked.report.name} has {name} twice, as {_size(first)} and {_size(image)}: which is right? "
+                "tools/check_dataset.py --fix keeps the first"
+            )
+        first.objects += image.objects
+    return found
+
+
+def _size(image: _Image) -> str:
+    return f"{int(image.record['width'])}x{int(image.record['height'])}"
 
 
 class _Merger:
@@ -98,9 +115,12 @@ class _Merger:
 
     def add_image(self, name: str, a: _Image | None, b: _Image | None) -> None:
         report = self.report
-        if a and b and any(int(a.record[k]) != int(b.record[k]) for k in ("width", "height")):
-            sizes = ["{width}x{height}".format(**x.record) for x in (a, b)]
-            report.conflicts.append(f"{name}: {sizes[0]} in the first, {sizes[1]} in the second: taken from the first")
+        if a and b and _size(a) != _size(b):
+            report.conflicts.append(
+                f"{name}: {_size(a)} in the first, {_size(b)} in the second: taken from the first, and "
+                f"{len(b.objects)} objects of the second left out"
+            )
+            report.left_out += len(b.objects)
             b = None
         report.shared_images += bool(a and b)
         report.only_first_images += bool(a and not b)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from .checks.run import Checked
+from .checks.run import Checked, refuse_errors
 
 _MISSING = 10.0  # what a class that is missing from a part counts; all squared shares together count less
 _NOTHING = 1e-9
@@ -113,8 +113,10 @@ def split_dataset(
         Part name -> COCO dict with all categories.
 
     Raises:
-        ValueError: a share is not above 0, or there are fewer groups than parts.
+        ValueError: the file has errors (see ``tools/check_dataset.py``), a share is not above 0, or there are fewer
+            groups than parts.
     """
+    refuse_errors(checked)
     if not shares or min(shares.values()) <= 0:
         raise ValueError(f"shares are {dict(shares)}; expected numbers above 0")
     columns, content = checked.columns, checked.content

@@ -88,7 +88,7 @@ def test_suggestions(objects):
     assert len(sides) == 5 and sides == sorted(sides) and sides[0] >= 10 and sides[-1] <= 120
     assert sides[1] / sides[0] == pytest.approx(sides[4] / sides[3], rel=0.02)
     # Shares of images: 3/4, 1/4, 1/4; their median makes the common class the only one that is above it.
-    assert found["DATALOADER.REPEAT_THRESHOLD"] == 0.25
+    assert found["DATALOADER.SAMPLING.THRESHOLD"] == found["DATALOADER.REPEAT_THRESHOLD"] == 0.25
     assert found["repeat_factors"] == {"sign": 1.0, "pole": 1.0, "bus stop": 1.0}
 
 

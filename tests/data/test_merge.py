@@ -82,6 +82,20 @@ def test_conflicts_are_reported_and_nothing_is_lost():
     content, report, _ = merged(first, other)
     assert "200x100 in the first, 100x200 in the second" in report.conflicts[0]
     assert len(content["annotations"]) == 2
+    assert report.left_out == 1 and "1 left out of images that differ in size" in str(report)
+
+
+def test_a_picture_that_a_file_has_twice_keeps_all_its_objects():
+    first = coco(["a"], [("a", "sign", 10, 10, 20, False), ("a", "pole", 50, 10, 20, False)])
+    first["images"].append({**first["images"][0], "id": 99})
+    first["annotations"][1]["image_id"] = 99
+    second = coco(["a"], [("a", "sign", 100, 10, 20, True)])
+    content, report, found = merged(first, second)
+    assert {x[2] for x in found} == {(10, 10, 20, 20), (50, 10, 20, 20), (100, 10, 20, 20)}
+    assert len(content["images"]) == 1 and report.only_first == 2
+    first["images"][1]["width"] = 300
+    with pytest.raises(ValueError, match="first has a twice, as 200x100 and 300x100"):
+        merged(first, second)
 
 
 def test_crowds_are_not_matched():

@@ -75,6 +75,10 @@ def test_what_cannot_be_split():
         split_dataset(checked, by_drive, SHARES)
     with pytest.raises(ValueError, match="above 0"):
         split_dataset(checked, by_drive, {"train": 1, "val": 0})
+    broken = coco()
+    broken["annotations"][0]["image_id"] = "1"
+    with pytest.raises(ValueError, match=r"x has errors, repair it first.*\n.*annotation_image_unknown"):
+        split_dataset(check_content(broken, "x"), by_drive, SHARES)
 
 
 def test_the_tool(tmp_path, capsys):

@@ -44,7 +44,9 @@ KINDS = {
     ),
     "file_name_outside": Kind(ERROR, "the file name leaves the image folder", "dropped with its objects"),
     "file_repeated": Kind(
-        WARNING, "the same picture is seen as two, each with half of the objects", "objects go to the first record"
+        WARNING,
+        "the same picture is seen as two, each with half of the objects",
+        "objects go to the first record; in records of another size they are dropped",
     ),
     "category_record": Kind(ERROR, "a category without a usable id or name", "dropped with its objects"),
     "category_duplicate": Kind(
@@ -138,7 +140,7 @@ KINDS = {
     ),
     "image_exif_turned": Kind(
         NOTE,
-        "EXIF mirrors or turns the picture by 180 degrees, which its size does not show",
+        "EXIF mirrors or turns the picture, which its size does not show (a half turn, or a square)",
         "look at one: if its objects are misplaced, write the pictures anew without EXIF",
         False,
     ),

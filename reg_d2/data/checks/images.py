@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import re
 import sys
 import warnings
 from collections import defaultdict
@@ -23,6 +24,7 @@ from .structure import Columns, shown
 _ORIENTATION, _SOFTWARE, _MAKE = 0x0112, 0x0131, 0x010F  # EXIF tags
 SWAPPING = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 _HASH_SIDE = 8
+_ADDRESS = re.compile(r" <_io\.BytesIO object at 0x[0-9a-f]+>")  # what we read from, in Pillow's words
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,8 @@ def inspect_image(path: Path) -> ImageFacts:
             return _read(data)
     except Exception as error:
         kind = "image_truncated" if "truncated" in str(error).lower() else "image_unreadable"
-        return ImageFacts(kind, shown(f"{type(error).__name__}: {error}", 120))
+        text = _ADDRESS.sub("", str(error))
+        return ImageFacts(kind, shown(f"{type(error).__name__}: {text}", 120))
 
 
 def check_images(columns: Columns, facts: dict[str, ImageFacts]) -> list[Finding]:
@@ -109,9 +112,8 @@ def _judge(fact: ImageFacts, size: tuple[int, int]) -> tuple[str, str]:
     stored = (fact.width, fact.height)
     by = f", written by {fact.software}" if fact.software else ""
     if size == fact.size:
-        return (
-            ("image_exif_turned", f"orientation {fact.orientation}{by}") if fact.orientation in (2, 3, 4) else ("", "")
-        )
+        unseen = fact.orientation > 1 and fact.size == stored  # mirrored, turned by 180 degrees, or square
+        return ("image_exif_turned", f"orientation {fact.orientation}{by}") if unseen else ("", "")
     text = "JSON {}x{}, file {}x{}".format(*size, *fact.size)
     if size == stored:
         return "image_exif_rotated", f"{text}, EXIF orientation {fact.orientation}{by}"

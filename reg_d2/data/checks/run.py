@@ -8,7 +8,7 @@ from itertools import combinations
 from pathlib import Path
 
 from .boxes import check_annotation_ids, check_boxes, check_counts
-from .findings import Report
+from .findings import ERROR, Report, summary
 from .images import ImageFacts, check_images, inspect_images
 from .masks import Masks, check_agreement
 from .splits import check_classes, check_same_files, check_same_pictures
@@ -59,6 +59,17 @@ def check_file(path: str | os.PathLike, name: str | None = None) -> Checked:
         FileNotFoundError, UnusableFileError: there is nothing to check, see :func:`parse`.
     """
     return check_content(parse(path), name or os.fspath(path))
+
+
+def refuse_errors(checked: Checked) -> None:
+    """What has errors is repaired before anything is made of it: unsound records would be lost without a word.
+
+    Raises:
+        ValueError: the file has errors; the message has the kinds and the command that repairs them.
+    """
+    if errors := checked.report.of(ERROR):
+        text = f"{checked.report.name} has errors, repair it first (tools/check_dataset.py --fix):"
+        raise ValueError(f"{text}\n{summary(errors)}")
 
 
 def check_dataset(path: str | os.PathLike, folder: str | os.PathLike, name: str, workers: int | None = None) -> Checked:

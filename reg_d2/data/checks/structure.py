@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from .findings import Finding
 MAX_ID = 2**53  # beyond it a float64 no longer tells neighbours apart
 MAX_COORDINATE = 1e9
 MAX_PIXELS = 178_956_970  # Pillow refuses larger pictures as decompression bombs
+UNUSABLE = {"Cc", "Cs", "Zl", "Zp"}  # control characters, halves of surrogate pairs, breaks of lines
 PARTS = ("images", "annotations", "categories")
 
 
@@ -163,8 +165,13 @@ def whole(value) -> int | None:
 
 
 def _is_text(value) -> bool:
-    """Whether it is a string that can be printed, encoded and used as a path."""
-    return type(value) is str and bool(value) and value.isprintable()
+    """Whether it is a string that can be shown on a line, encoded and used as a path.
+
+    Not only printable ones: Thai text has zero-width spaces between words.
+    """
+    if type(value) is not str or not value.strip():
+        return False
+    return value.isprintable() or not UNUSABLE.intersection(map(unicodedata.category, value))
 
 
 def leaves_folder(name: str) -> bool:

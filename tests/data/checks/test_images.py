@@ -37,7 +37,7 @@ def test_pictures_that_cannot_be_read(on_disk):
         if content is not None:
             (folder / "1.png").write_bytes(content)
         checked, kinds = found(path, folder)
-        assert kinds[kind].ids == ["1.png"]
+        assert kinds[kind].ids == ["1.png"] and "object at 0x" not in kinds[kind].detail
         repaired, _ = repair(checked.content, checked.facts)
         assert [r["id"] for r in repaired.content["images"]] == [2]
         assert [a["image_id"] for a in repaired.content["annotations"]] == [2]
@@ -79,6 +79,15 @@ def test_exif_rotation_is_named_and_objects_are_turned(on_disk, sound, orientati
     filled = mask_util.decode(mask_util.merge(mask_util.frPyObjects(polygon, WIDTH, HEIGHT))).astype(bool)
     assert (filled == seen).mean() > 0.98
     assert not repaired.report.fixable
+
+
+def test_a_turn_that_the_size_does_not_show_is_noted(on_disk, sound):
+    path, folder = on_disk
+    for side, orientation, noted in (((WIDTH, HEIGHT), 3, True), ((40, 40), 6, True), ((40, 40), 1, False)):
+        sound["images"][0].update(file_name="1.jpg", width=side[0], height=side[1])
+        path.write_text(json.dumps(sound))
+        picture(1, *side).save(folder / "1.jpg", exif=exif(orientation))
+        assert ("image_exif_turned" in found(path, folder)[1]) == noted
 
 
 def test_turning_knows_only_right_angles():

@@ -91,6 +91,15 @@ FILES = {
 }
 
 
+def test_names_are_any_text_that_is_one_line(sound):
+    sound["categories"][1]["name"] = "\u0e1b\u0e49\u0e32\u0e22\u200b\u0e17\u0e32\u0e07"
+    sound["images"][1]["file_name"] = "a\u00a0b.jpg"
+    assert not {"category_record", "image_record"} & set(found(check_content(sound, "x")))
+    for name in (" ", "a\nb", "a\0b", "\ud800", "a\u2028b"):
+        sound["categories"][1]["name"] = name
+        assert "category_record" in found(check_content(sound, "x"))
+
+
 @pytest.mark.parametrize("kind", FILES)
 def test_a_broken_file(sound, kind):
     FILES[kind](sound)

@@ -181,7 +181,7 @@ def test_semantic_masks_become_instances(folders):
         ("yolo", "a.txt", "\n5 0.5 0.5 1 1\n", r"a\.txt, line 2: class 5"),
         ("yolo", "a.txt", "0 1 2 3 4 5\n", "5 numbers; expected 4"),
         ("voc", "a.xml", "<annotation>", r"a\.xml"),
-        ("labelme", "a.json", "{}", r"a\.json is no labelme file"),
+        ("labelme", "a.json", "{}", r"a\.json: no labelme file"),
         ("labelme", "a.json", '{"imagePath": "../../etc/passwd", "shapes": []}', "which is not in"),
         ("cvat", "a.xml", '<a><image name="a.jpg" width="9"/></a>', "image 'a.jpg': KeyError 'height'"),
         ("png", "a.png", "no picture", r"a\.png"),
