@@ -18,9 +18,9 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 from scipy.special import expit, logit
 
-from .checks import read_json
 from .matching import TaskMatches
 from .operating_point import SCORE_FLOOR
+from .records import read_json
 from .results import replace_text
 
 NUM_BINS = 10

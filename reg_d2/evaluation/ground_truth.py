@@ -5,8 +5,11 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Collection, Mapping, Sequence
+from math import inf
+from numbers import Real
 
-from .checks import check_annotations, read_json
+from .checks import check_annotations, check_parts
+from .records import is_whole, naming, read_json
 
 logger = logging.getLogger(__name__)
 
@@ -16,15 +19,18 @@ def load_ground_truth(source: str | os.PathLike | Mapping) -> dict:
 
     An annotation with id 0 would count as unmatched in every COCO evaluator and one of two with the same id would
     be lost, so ids are always replaced (nothing here reports them) and such a file is named in the log. Missing
-    ``iscrowd`` is 0, missing ``area`` the box's. Returns ``{"images", "categories" (by id), "annotations"}``; the
-    caller's objects are not changed. Annotations of images or classes that are not listed are left out, as
-    pycocotools does, with a warning. Raises ValueError for missing parts, for class names that occur twice, and for
-    what ``check_annotations`` refuses.
+    ``iscrowd`` is 0; an ``area`` that is missing, null, negative or not finite is the box's. Returns ``{"images",
+    "categories" (by id), "annotations"}``; the caller's objects are not changed. Annotations of images or classes that
+    are not listed are left out, as pycocotools does, with a warning. Raises ValueError, which names the file, for class
+    names that occur twice, and for what ``check_parts`` and ``check_annotations`` refuse.
     """
     data = source if isinstance(source, Mapping) else read_json(source)
-    missing = [k for k in ("images", "annotations", "categories") if k not in data]
-    if missing:
-        raise ValueError(f"ground truth has no {missing}: expected a COCO detection file, keys found {sorted(data)}")
+    with naming(source):
+        check_parts(data)
+        return _renumbered(data)
+
+
+def _renumbered(data: Mapping) -> dict:
     categories = sorted(({"id": int(c["id"]), "name": str(c["name"])} for c in data["categories"]), key=_by_id)
     for key in ("id", "name"):
         values = [c[key] for c in categories]
@@ -35,9 +41,10 @@ def load_ground_truth(source: str | os.PathLike | Mapping) -> dict:
     ids = [a.get("id") for a in data["annotations"]]
     seen: set = set()
     # set.add returns None, so an id counts as seen from its second time on.
-    if odd := [i for i in ids if i in (0, None) or i in seen or seen.add(i)]:
+    if odd := [i for i in ids if not is_whole(i) or i == 0 or i in seen or seen.add(i)]:
         logger.warning(
-            "ground truth has %d of %d annotation ids that are 0, missing or repeated, first %s: renumbered from 1",
+            "ground truth has %d of %d annotation ids that are 0, missing, no whole number or repeated, first %s: "
+            "renumbered from 1",
             len(odd),
             len(ids),
             odd[:3],
@@ -48,10 +55,16 @@ def load_ground_truth(source: str | os.PathLike | Mapping) -> dict:
         logger.warning("%d annotations left out: their image or category is not listed", len(ids) - len(kept))
     check_annotations(images, kept)
     annotations = [
-        {"area": a["bbox"][2] * a["bbox"][3], **a, "iscrowd": int(a.get("iscrowd") or 0), "id": i}
-        for i, a in enumerate(kept, start=1)
+        {**a, "area": _area(a), "iscrowd": int(a.get("iscrowd") or 0), "id": i} for i, a in enumerate(kept, start=1)
     ]
     return {"images": images, "categories": categories, "annotations": annotations}
+
+
+def _area(annotation: Mapping) -> float:
+    area = annotation.get("area")
+    # A number that cannot be compared, or none at all, would count in every size, or in none.
+    usable = isinstance(area, Real) and 0 <= area < inf
+    return area if usable else annotation["bbox"][2] * annotation["bbox"][3]
 
 
 def mask_of(annotation: Mapping) -> dict | list | None:
@@ -59,8 +72,9 @@ def mask_of(annotation: Mapping) -> dict | list | None:
     segmentation = annotation.get("segmentation")
     if isinstance(segmentation, Mapping):
         return dict(segmentation)
-    # Fewer than 3 points enclose nothing, and pycocotools reads 4 numbers as a box.
-    return [p for p in segmentation or [] if len(p) >= 6] or None
+    # Fewer than 3 points enclose nothing, and pycocotools reads 4 numbers as a box; half a point is damage. Training
+    # (``reg_d2.data.coco.has_mask``) does the same.
+    return [p for p in segmentation or [] if len(p) >= 6 and len(p) % 2 == 0] or None
 
 
 def names_with_masks(ground_truth: Mapping, mask_classes: Collection[str] | None) -> list[str]:

@@ -5,6 +5,7 @@ import pycocotools.mask as mask_util
 
 SIZE = (150, 200)
 CATEGORIES = {2: "pavilion", 3: "sign", 7: "bus stop", 11: "rail", 40: "absent"}
+BOX = [20.0, 30.0, 40.0, 50.0]
 
 
 def rle(mask):
@@ -17,6 +18,19 @@ def blob(box):
     x, y, w, h = box
     yy, xx = np.mgrid[: SIZE[0], : SIZE[1]] + 0.5
     return ((xx - x - w / 2) / (w / 2)) ** 2 + ((yy - y - h / 2) / (h / 2)) ** 2 <= 1
+
+
+def scene():
+    """One object and a detection that is equal to it."""
+    image = {"id": 5, "height": SIZE[0], "width": SIZE[1]}
+    ann = {"id": 1, "image_id": 5, "category_id": 3, "bbox": BOX, "area": 2000.0, "segmentation": rle(blob(BOX))}
+    truth = {
+        "images": [image],
+        "annotations": [ann],
+        "categories": [{"id": i, "name": n} for i, n in CATEGORIES.items()],
+    }
+    det = {"image_id": 5, "category_id": 3, "score": 0.5, "bbox": BOX, "segmentation": rle(blob(BOX))}
+    return truth, det
 
 
 def random_box(rng):

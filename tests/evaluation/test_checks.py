@@ -12,21 +12,7 @@ from reg_d2.evaluation.coco import evaluate_detections
 from reg_d2.evaluation.ground_truth import load_ground_truth
 from reg_d2.evaluation.rle import crop, run_lengths
 
-from .scenes import CATEGORIES, SIZE, blob, random_scene, rle
-
-BOX = [20.0, 30.0, 40.0, 50.0]
-
-
-def scene():
-    image = {"id": 5, "height": SIZE[0], "width": SIZE[1]}
-    ann = {"id": 1, "image_id": 5, "category_id": 3, "bbox": BOX, "area": 2000.0, "segmentation": rle(blob(BOX))}
-    truth = {
-        "images": [image],
-        "annotations": [ann],
-        "categories": [{"id": i, "name": n} for i, n in CATEGORIES.items()],
-    }
-    det = {"image_id": 5, "category_id": 3, "score": 0.5, "bbox": BOX, "segmentation": rle(blob(BOX))}
-    return truth, det
+from .scenes import BOX, SIZE, blob, random_scene, rle, scene
 
 
 @pytest.mark.parametrize(
@@ -37,12 +23,16 @@ def scene():
         ({"score": 97.0}, r"2 of 5 detections: score outside \[0, 1\], first \{.*97.0.*not logits or percent"),
         ({"score": -0.1}, r"score outside \[0, 1\]"),
         ({"score": "0.5"}, "score that is no number"),
+        ({"score_std": "0.5"}, r"2 of 5 detections: score_std that is no number.*'score_std': '0.5'"),
         ({"score_std": -1.0}, "2 of 5 detections: score_std that is negative"),
         ({"image_id": 6}, r"2 of 5 detections: unknown image_id, first \{'image_id': 6"),
+        ({"image_id": [5]}, r"2 of 5 detections: image_id that is no whole number, first \{'image_id': \[5\]"),
         ({"category_id": 4}, r"2 of 5 detections: unknown category_id.*'category_id': 4.*'sign'"),
         ({"bbox": [np.nan, 0.0, 4.0, 4.0]}, "2 of 5 detections: box with NaN or negative size"),
         ({"bbox": [20.0, 20.0, -4.0, 4.0]}, "box with NaN or negative size"),
-        ({"bbox": [20.0, 20.0, 4.0]}, "box with NaN or negative size"),
+        ({"bbox": [20.0, 20.0, 4.0]}, "box with NaN or negative size, or not of four numbers"),
+        ({"bbox": 5}, r"2 of 5 detections: box with NaN.*not of four numbers, first \{.*'bbox': 5"),
+        ({"bbox": ["20", "30", "40", "50"]}, "2 of 5 detections: box with NaN.*not of four numbers.*'20'"),
         ({"bbox": [300.0, 20.0, 4.0, 4.0]}, r"2 of 5 detections: box wholly outside.*300.0.*not of a resized one"),
         ({"bbox": [20.0, -30.0, 4.0, 4.0]}, "box wholly outside"),
         ({"segmentation": {"size": [5, 5], "counts": "o0"}}, "2 of 5 detections: mask of another size"),
@@ -52,7 +42,11 @@ def scene():
             "mask whose runs do not fill",
         ),
         ({"segmentation": {"size": list(SIZE), "counts": "\x00"}}, "mask whose runs do not fill"),
-        ({"segmentation": {"size": list(SIZE), "counts": [10, 10]}}, "mask whose runs do not fill"),
+        ({"segmentation": {"size": 5, "counts": "o0"}}, "2 of 5 detections: mask that is no RLE"),
+        *(
+            ({"segmentation": {"size": list(SIZE), "counts": counts}}, "2 of 5 detections: mask whose runs do not fill")
+            for counts in ([10, 10], ["a"], [SIZE[0] * SIZE[1] + 1000, -1000])
+        ),
         ({"bbox": None, "segmentation": None}, "neither bbox nor segmentation"),
     ],
 )
@@ -95,11 +89,33 @@ def test_files_of_another_kind(tmp_path):
     path.write_text(json.dumps(truth))
     with pytest.raises(ValueError, match=r"results.json holds an object with the keys .*expected a list of detections"):
         evaluate_detections(truth, path)
+    for text in ("null", "5"):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=f"results.json holds {text}, expected a list of detections"):
+            evaluate_detections(truth, path)
     path.write_text("score,box\n1,2")
     with pytest.raises(ValueError, match=r"results.json: it is no JSON"):
         evaluate_detections(truth, path)
     with pytest.raises(ValueError, match=r"results.json: it is no JSON"):
         evaluate_detections(path, [])
+    for raw in (json.dumps([]).encode("utf-16"), b"[" * 100_000):
+        path.write_bytes(raw)
+        with pytest.raises(ValueError, match=r"results.json: it cannot be read as JSON in UTF-8"):
+            evaluate_detections(truth, path)
+
+
+def test_files_with_a_byte_order_mark_and_names_in_errors(tmp_path):
+    truth, det = scene()
+    gt, results = tmp_path / "gt.json", tmp_path / "results.json"
+    gt.write_text(json.dumps(truth), encoding="utf-8-sig")
+    results.write_text(json.dumps([det]), encoding="utf-8-sig")
+    assert evaluate_detections(gt, results)["bbox"]["AP"] == pytest.approx(100)
+    results.write_text(json.dumps([det | {"image_id": 6}]))
+    with pytest.raises(ValueError, match=r"/results.json: 1 of 1 detections: unknown image_id"):
+        evaluate_detections(gt, results)
+    gt.write_text(json.dumps(truth | {"images": [{}]}))
+    with pytest.raises(ValueError, match=r"/gt.json: 1 of 1 images: id that is missing or no whole number"):
+        evaluate_detections(gt, [])
 
 
 @pytest.mark.parametrize("ids", [(0, 1), (1, 1)])
@@ -112,30 +128,7 @@ def test_annotation_id_0_or_repeated_is_mended(ids, caplog):
     with caplog.at_level(logging.WARNING):
         results = evaluate_detections(truth, [det, det | {"bbox": other, "segmentation": rle(blob(other))}])
     assert [results[t]["AP"] for t in ("bbox", "segm")] == pytest.approx([100, 100])
-    assert f"1 of 2 annotation ids that are 0, missing or repeated, first [{ids[0]}]" in caplog.text
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"bbox": [20.0, np.nan, 4.0, 4.0]}, r"1 of 1 annotations: box that is missing, NaN.*'id': 1"),
-        ({"bbox": [20.0, 2.0, 4.0, -4.0]}, "negative size"),
-        ({"bbox": None}, "box that is missing"),
-        ({"segmentation": {"size": [9, 9], "counts": "o0"}}, "1 of 1 annotations: mask of another size"),
-    ],
-)
-def test_ground_truth_that_cannot_be_measured_on(change, message):
-    truth, det = scene()
-    truth["annotations"] = [truth["annotations"][0] | change]
-    with pytest.raises(ValueError, match=message):
-        evaluate_detections(truth, [det])
-
-
-def test_image_ids_that_repeat():
-    truth, det = scene()
-    truth["images"] *= 2
-    with pytest.raises(ValueError, match=r"1 image ids occur more than once, first \[5\]"):
-        evaluate_detections(truth, [det])
+    assert f"1 of 2 annotation ids that are 0, missing, no whole number or repeated, first [{ids[0]}]" in caplog.text
 
 
 def test_runs_are_those_of_pycocotools():
