@@ -63,9 +63,7 @@ def _loss_node() -> CfgNode:
     # near | far | split (E4). near gives images without objects no weight at all: nothing is near.
     node.REFINEMENT.DIRECTION = "split"
     node.REFINEMENT.BETA = 10.0  # sharpness, >= 0
-    node.REFINEMENT.DELTA = (
-        0.15  # distance at which g is 1/2, in image (boxes) or ROI (masks) diagonals
-    )
+    node.REFINEMENT.DELTA = 0.15  # distance at which g is 1/2, in image (boxes) or ROI (masks) diagonals
     node.REFINEMENT.RENORMALIZE = True  # g to mean 1 over the batch
     # beta and delta of each class are learned, from the values above, under SOLVER.PROXIMAL (E14)
     node.REFINEMENT.LEARNED = False
