@@ -98,8 +98,7 @@ class Execution:
                 return self._record()
             if self._interrupted:
                 return "cut"
-            self._fail(f"exit status {status}")
-            return "failed"
+            return self._fail(f"exit status {status}")
         finally:
             self._lock.release()
 
@@ -107,18 +106,17 @@ class Execution:
         try:
             result = collect(self.run, side_by_side=self._settings.jobs, data=self._data)
         except (OSError, ValueError) as error:
-            self._fail(f"its results cannot be read: {error}")
-            return "failed"
+            return self._fail(f"its results cannot be read: {error}")
         try:
             store(self.run.result, result)
         except (OSError, ValueError) as error:  # ValueError: a number that is none
-            self._fail(f"its numbers cannot be written: {error}")
-            return "failed"
+            return self._fail(f"its numbers cannot be written: {error}")
         self._tidy()
         return "done"
 
-    def _fail(self, status: str) -> None:
+    def _fail(self, status: str) -> str:
         record_failure(self.run, status, self._child.tail(), self.run.log)
+        return "failed"
 
     def _tidy(self) -> None:
         """Delete checkpoints: many runs would fill a disk with them."""

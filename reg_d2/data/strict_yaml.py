@@ -19,7 +19,7 @@ def read_yaml(path: Path) -> Any:
             file, where YAML's parser knows it, and not the file's name.
     """
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
+        return yaml.load(path.read_text(encoding="utf-8-sig"), _UniqueKeys)
     except yaml.YAMLError as error:
         raise ValueError(str(error)) from None
 

@@ -10,8 +10,8 @@ from numbers import Real
 
 import numpy as np
 
+from ..data.checks.structure import MAX_COORDINATE
 from .records import (
-    MAX_COORDINATE,
     SHOWN,
     are_numbers,
     bad_boxes,

@@ -11,13 +11,11 @@ from numbers import Integral, Real
 
 import numpy as np
 
+from ..data.checks.structure import MAX_ID  # what the data check lets pass can be measured
 from .rle import run_lengths
 
 SHOWN = 3
 SHOWN_WIDTH = 200  # characters of each
-MAX_ID = 2**53
-# Pixels; pycocotools walks along a polygon pixel by pixel and crashes where it has no memory for that many.
-MAX_COORDINATE = 1e6
 FINITE = 1e30  # for any number of pixels, and a float32 can hold it
 JSON_NUMBERS = {int, float}
 LISTS = (list, tuple, np.ndarray)

@@ -57,6 +57,10 @@ def loss_settings(node: CfgNode, task: str) -> LossSettings:
     if node.LOSS != "reg":
         return CROSS_ENTROPY
     _warn_of_idle_switches(node, task)
+    if node.UNCERTAINTY.ENABLED:  # outside the range, the variance head would never have a gradient
+        low, high = LOG_VARIANCE_RANGE
+        key = f"{task}.UNCERTAINTY.INITIAL_LOG_VARIANCE"
+        check_range(key, node.UNCERTAINTY.INITIAL_LOG_VARIANCE, f"[{low:g}, {high:g}]")
     try:
         # Made, and so checked, whether it is on or not.
         refinement = Refinement(
@@ -80,24 +84,20 @@ def loss_settings(node: CfgNode, task: str) -> LossSettings:
 
 
 def _warn_of_idle_switches(node: CfgNode, task: str) -> None:
-    idle = []
-    if not node.UNCERTAINTY.ENABLED:
-        idle += ["UNCERTAINTY.FREE_ENERGY.ENABLED"] if node.UNCERTAINTY.FREE_ENERGY.ENABLED else []
-        idle += ["UNCERTAINTY.OUTPUT_STD"] if node.UNCERTAINTY.get("OUTPUT_STD", False) else []
-    if not node.REFINEMENT.ENABLED:
-        idle += ["REFINEMENT.LEARNED"] if node.REFINEMENT.LEARNED else []
-    for key in idle:
-        prefix = f"MODEL.REG.{task}."
-        logger.warning(f"{prefix}{key} is on and does nothing: {prefix}{key.split('.')[0]}.ENABLED is False")
+    switches = {
+        "UNCERTAINTY.FREE_ENERGY.ENABLED": node.UNCERTAINTY.FREE_ENERGY.ENABLED,
+        "UNCERTAINTY.OUTPUT_STD": node.UNCERTAINTY.get("OUTPUT_STD", False),
+        "REFINEMENT.LEARNED": node.REFINEMENT.LEARNED,
+    }
+    for key, on in switches.items():
+        above = key.split(".")[0]
+        if on and not node[above].ENABLED:
+            prefix = f"MODEL.REG.{task}."
+            logger.warning(f"{prefix}{key} is on and does nothing: {prefix}{above}.ENABLED is False")
 
 
 def _uncertainty(node: CfgNode) -> Uncertainty:
     energy = node.FREE_ENERGY
-    low, high = LOG_VARIANCE_RANGE
-    if not low <= node.INITIAL_LOG_VARIANCE <= high:  # outside it, the variance head would never have a gradient
-        raise ValueError(
-            f"UNCERTAINTY.INITIAL_LOG_VARIANCE is {node.INITIAL_LOG_VARIANCE}: expected a number in [{low:g}, {high:g}]"
-        )
     return Uncertainty(
         distribution=node.DISTRIBUTION,
         method=node.METHOD,

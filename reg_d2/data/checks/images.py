@@ -120,11 +120,16 @@ def _judge(fact: ImageFacts, size: tuple[int, int]) -> tuple[str, str]:
     return "image_size_differs", text + (", width and height exchanged" if size == fact.size[::-1] else "")
 
 
+def orientation_of(image: Image.Image) -> int:
+    """The EXIF orientation of an open picture, 1 to 8; 1 where it has none, or none of these."""
+    orientation = image.getexif().get(_ORIENTATION, 1)
+    return orientation if orientation in range(1, 9) else 1
+
+
 def _read(data: bytes) -> ImageFacts:
     with Image.open(io.BytesIO(data)) as image:
         width, height = image.size
         exif = image.getexif()
-        orientation = exif.get(_ORIENTATION, 1)
         software = exif.get(_SOFTWARE) or exif.get(_MAKE) or ""
         # A JPEG is decoded at an eighth of its size: all of the file is read, most of the arithmetic is not done.
         image.draft("L", (4 * _HASH_SIDE, 4 * _HASH_SIDE))
@@ -132,7 +137,7 @@ def _read(data: bytes) -> ImageFacts:
         return ImageFacts(
             width=width,
             height=height,
-            orientation=orientation if orientation in range(1, 9) else 1,
+            orientation=orientation_of(image),
             software=shown(str(software).strip("\0 "), 40),
             digest=hashlib.blake2b(data, digest_size=16).digest(),
             hash=difference_hash(image),

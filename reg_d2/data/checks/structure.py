@@ -15,7 +15,7 @@ import numpy as np
 from .findings import Finding
 
 MAX_ID = 2**53  # beyond it a float64 no longer tells neighbours apart
-MAX_COORDINATE = 1e6  # px, as the evaluation has it: pycocotools walks along a polygon pixel by pixel
+MAX_COORDINATE = 1e6  # px; pycocotools walks along a polygon pixel by pixel and crashes beyond
 MAX_PIXELS = 178_956_970  # Pillow refuses larger pictures as decompression bombs
 UNUSABLE = {"Cc", "Cs", "Zl", "Zp"}  # control characters, halves of surrogate pairs, breaks of lines
 PARTS = ("images", "annotations", "categories")

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
-
+from ..strict_yaml import read_yaml
 from .builder import ConversionError, at
 
 
@@ -41,12 +40,12 @@ def need_classes(classes: dict, what: str, how: str) -> None:
 
 
 def _read(path: Path) -> list | dict:
-    text = path.read_text(encoding="utf-8-sig")
     if path.suffix not in (".yaml", ".yml"):
+        text = path.read_text(encoding="utf-8-sig")
         return text.rstrip().split("\n") if text.strip() else []
     try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        content = read_yaml(path)
+    except ValueError as error:
         raise ConversionError(f"no YAML file: {error}") from None
     content = content.get("names", content) if isinstance(content, dict) else content
     if not isinstance(content, (list, dict)):

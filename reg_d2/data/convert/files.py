@@ -6,9 +6,9 @@ import os
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
-from PIL import ExifTags, Image
+from PIL import Image
 
-from ..checks.images import ImageFacts
+from ..checks.images import ImageFacts, orientation_of
 from .builder import ConversionError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
@@ -96,10 +96,10 @@ def open_picture(path: Path) -> ImageFacts:
     """
     try:
         with Image.open(path) as image:
-            (width, height), orientation = image.size, image.getexif().get(ExifTags.Base.Orientation, 1)
+            (width, height), orientation = image.size, orientation_of(image)
     except Exception as error:  # Pillow raises nearly anything on a broken file
         raise ConversionError(f"{path} cannot be read as an image: {error}") from None
-    return ImageFacts(width=width, height=height, orientation=orientation if orientation in range(1, 9) else 1)
+    return ImageFacts(width=width, height=height, orientation=orientation)
 
 
 def read_xml(path: Path) -> ElementTree.Element:
