@@ -115,8 +115,10 @@ class SigmoidFocal(OneVsAll):
         )
         count, seen = reduce_mean(y.sum()), self.foreground_mean > 0
         mean = self.momentum * self.foreground_mean + (1 - self.momentum) * count.clamp(min=1.0)
-        self.foreground_mean.copy_(torch.where(seen, mean, count))
-        return total / self.foreground_mean.clamp(min=1.0)
+        mean = torch.where(seen, mean, count)
+        if torch.is_grad_enabled():  # a validation loss leaves no trace
+            self.foreground_mean.copy_(mean)
+        return total / mean.clamp(min=1.0)
 
 
 @register_box_loss("gumbel")

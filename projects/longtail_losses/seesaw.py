@@ -62,8 +62,9 @@ class Seesaw(BoxLoss):
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         foreground = targets < self.num_classes
         classes = targets[foreground]
-        counted = torch.bincount(classes, minlength=self.num_classes).float()
-        self.seen += sum_over_workers(counted).round().long()
+        if torch.is_grad_enabled():  # a validation loss leaves no trace
+            counted = torch.bincount(classes, minlength=self.num_classes).float()
+            self.seen += sum_over_workers(counted).round().long()
         losses = F.cross_entropy(logits[:, -2:], (~foreground).long(), reduction="none")
         of_class = F.cross_entropy(self._balanced(logits[foreground, :-2], classes), classes, reduction="none")
         return mean_over_workers(losses.index_add(0, foreground.nonzero().squeeze(1), of_class))

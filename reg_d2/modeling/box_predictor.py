@@ -228,12 +228,15 @@ class REGFastRCNNOutputLayers(FastRCNNOutputLayers):
             smooth=self._smooth_foreground if sigmoid else None,
         )
 
-    @torch.no_grad()
     def _smooth_foreground(self, count: Tensor) -> Tensor:
-        """Running mean of the number of foreground ROIs a worker has, started at the first one seen."""
+        """Running mean of the number of foreground ROIs a worker has, started at the first one seen.
+
+        It is kept in training steps alone, not in passes without gradients.
+        """
         m = self.foreground_momentum
-        smoothed = torch.where(self.foreground_mean > 0, m * self.foreground_mean + (1 - m) * count, count)
-        self.foreground_mean.copy_(smoothed)
+        smoothed = torch.where(self.foreground_mean > 0, m * self.foreground_mean + (1 - m) * count, count).detach()
+        if torch.is_grad_enabled():
+            self.foreground_mean.copy_(smoothed)
         return smoothed
 
     def _split(self, outputs: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -68,8 +68,12 @@ class LossState(nn.Module):
         return None if self.beta is None else LearnedRefinement(self.beta, self.delta)
 
     def update_balance(self, loss_sum: Tensor, count: Tensor) -> None:
-        """Dual ascent after the loss of a step, from its (C,) sums of losses and numbers of positives (E12)."""
-        self.balance.update(loss_sum, count, reduce=reduce_mean)
+        """Dual ascent after the loss of a step, from its (C,) sums of losses and numbers of positives (E12).
+
+        A pass without gradients is no step: a validation loss moves nothing.
+        """
+        if torch.is_grad_enabled():
+            self.balance.update(loss_sum, count, reduce=reduce_mean)
 
     def kl(self, mean: Tensor, log_variance: Tensor) -> Tensor:
         """The weighted KL term of E8, a scalar: the mean over all logits of all workers; attached where none are, too.

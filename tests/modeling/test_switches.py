@@ -58,6 +58,21 @@ def test_any_batch_trains_every_parameter_with_finite_gradients(name):
             assert torch.isfinite(parameter.grad).all(), parameter_name
 
 
+def test_losses_without_gradients_as_of_validation_move_nothing():
+    model = tiny_model(*ALL, *SIGMOID)
+    losses_of(model, batch([0, 1], [1]))
+    heads = model.roi_heads  # the backbone's batch normalisation moves, as in any pass in training mode
+    before = {name: value.clone() for name, value in heads.state_dict().items()}
+    with torch.no_grad():
+        validation = losses_of(model, batch([0], [1, 2]))
+    assert all(value.equal(before[name]) for name, value in heads.state_dict().items())
+    assert all(torch.isfinite(value) for value in validation.values())
+    losses_of(model, batch([0], [1, 2]))
+    changed = [name for name, value in heads.state_dict().items() if not value.equal(before[name])]
+    for key in ("multipliers", "running_loss", "foreground_mean"):
+        assert any(name.endswith(key) for name in changed), f"{key} is what a step moves"
+
+
 @pytest.mark.parametrize("options", [UNCERTAIN, ENERGY, BALANCE, LEARNED, ALL], ids=lambda o: o[0][14:])
 def test_a_switch_changes_no_other_initial_weight(options):
     reference = tiny_model().state_dict()

@@ -64,6 +64,26 @@ def test_sigmoid_focal_divides_by_the_running_number_of_objects():
     assert loss.foreground_mean.item() == pytest.approx(3.7)
 
 
+@pytest.mark.parametrize(
+    ("make", "outputs"),
+    [
+        (lambda: SigmoidFocal(num_classes=C, bias=0.0, alpha=0.25, gamma=2.0, momentum=0.9), C),
+        (lambda: Seesaw(num_classes=C, p=0.8, q=2.0, eps=0.01, temperature=20.0), C + 2),
+        (lambda: EQLv2(num_classes=C, gamma=12.0, mu=0.8, alpha=4.0), C + 1),
+    ],
+    ids=["sigmoid_focal", "seesaw", "eqlv2"],
+)
+def test_a_loss_without_gradients_as_of_validation_moves_no_statistics(make, outputs):
+    loss, z = make(), logits(outputs)
+    loss_of(loss, z)
+    before = {name: value.clone() for name, value in loss.state_dict().items()}
+    with torch.no_grad():
+        loss_of(loss, z, [0, 3, 3, 3, 3, 3])
+    assert before and all(value.equal(before[name]) for name, value in loss.state_dict().items())
+    loss_of(loss, z, [0, 3, 3, 3, 3, 3])
+    assert not any(value.equal(before[name]) for name, value in loss.state_dict().items())
+
+
 def test_sigmoid_focal_has_seen_nothing_before_the_first_object():
     loss = SigmoidFocal(num_classes=C, bias=0.0, alpha=0.25, gamma=2.0, momentum=0.9)
     background, objects = 18 * 0.75 / 4 * math.log(2), (6 * 0.25 + 12 * 0.75) / 4 * math.log(2)
