@@ -11,8 +11,10 @@ _LONGEST = 7  # bytes of one number in a sound string: 35 bits
 
 
 def string_runs(strings: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Run lengths of compressed RLE strings: numbers of five bits a byte, low first, each from the fourth on relative
-    to the one two before it.
+    """Run lengths of compressed RLE strings.
+
+    Source: the format of ``rleToString`` in cocoapi: numbers of five bits a byte, low first, the sixth says that more
+    follow; each from the fourth on relative to the one two before it.
 
     Args:
         strings: M byte strings.
