@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from .focal import check_choice
+from .truncated import truncated_moments
 
 METHODS = ("probit", "quadrature", "monte_carlo")
 DISTRIBUTIONS = ("logit", "truncated")
@@ -89,7 +90,7 @@ def marginal_logit(
     check_choice("distribution", distribution, DISTRIBUTIONS)
     mean, log_variance = _gaussian(mean, log_variance)
     if distribution == "truncated":
-        p, _, reflected = _truncated_moments(mean, log_variance)
+        p, _, reflected = truncated_moments(mean, log_variance)
         logit = torch.log(p) - torch.log1p(-p)
         return torch.where(reflected, -logit, logit).to(mean.dtype)
     if method == "probit":
@@ -155,7 +156,7 @@ def probability_std(
     check_choice("distribution", distribution, DISTRIBUTIONS)
     mean, log_variance = _gaussian(mean, log_variance)
     if distribution == "truncated":
-        variance = _truncated_moments(mean, log_variance)[1]
+        variance = truncated_moments(mean, log_variance)[1]
     else:
         # The spread of p is that of 1 - p: on the side of the small p nothing is lost to rounding.
         log_weight, z = _expand(-mean.abs(), log_variance, "quadrature", order, 0, None)
@@ -328,60 +329,3 @@ def _expand(mean, log_variance, method, order, num_samples, generator):
     device = mean.device if generator is None else generator.device
     noise = torch.randn((count, *mean.shape), generator=generator, dtype=mean.dtype, device=device)
     return -math.log(count), mean + sigma * noise.to(mean.device)
-
-
-def _truncated_moments(mean: Tensor, log_variance: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean and variance, in float64, of N(mean, sigma^2) truncated to [0, 1], after reflection to mean <= 1/2.
-
-    Third value: where the reflection p -> 1 - p was made. Float64, because the closed forms are differences.
-    """
-    mean, sigma = mean.double(), torch.exp(log_variance.double() / 2)
-    reflected = mean > 0.5
-    mean = torch.where(reflected, 1 - mean, mean)
-    inside = mean >= 0
-    p_in, variance_in = _truncated_inside(torch.where(inside, mean, 0.25), sigma)
-    p_out, variance_out = _truncated_outside(torch.where(inside, -0.25, mean), sigma)
-    return torch.where(inside, p_in, p_out), torch.where(inside, variance_in, variance_out), reflected
-
-
-def _truncated_inside(mean: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
-    """0 <= mean <= 1/2: the textbook form, where the mass between the bounds is never small by cancellation."""
-    a, b = -mean / sigma, (1 - mean) / sigma
-    mass = (torch.erf(b / math.sqrt(2)) - torch.erf(a / math.sqrt(2))) / 2
-    at_a, at_b = (torch.exp(-x.square() / 2) / (math.sqrt(2 * math.pi) * mass) for x in (a, b))
-    shift = at_a - at_b
-    return mean + sigma * shift, sigma.square() * (1 + a * at_a - b * at_b - shift.square())
-
-
-def _truncated_outside(mean: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
-    """mean < 0: moments of t = p / sigma from the tails beyond both bounds, none of which can underflow.
-
-    With M_n(x) = integral_0^inf t^n exp(-x t - t^2 / 2) dt, w = 1 / sigma and q the density at 1 over that at 0,
-    E[t^n] = (M_n(a) - q sum_k binom(n, k) w^(n - k) M_k(b)) / (M_0(a) - q M_0(b)).
-    """
-    width = 1 / sigma
-    a = -mean / sigma
-    q = torch.exp(-(0.5 - mean) / sigma.square())
-    a0, a1, a2 = _tail_moments(a)
-    b0, b1, b2 = _tail_moments(a + width)
-    mass = a0 - q * b0
-    first = (a1 - q * (b1 + width * b0)) / mass
-    second = (a2 - q * (b2 + 2 * width * b1 + width.square() * b0)) / mass
-    return sigma * first, sigma.square() * (second - first.square())
-
-
-def _tail_moments(x: Tensor) -> list[Tensor]:
-    """M_0, M_1, M_2 for x >= 0: by erfcx and recurrence, and by the asymptotic series where that would cancel."""
-    near = x < 30
-    y = torch.where(near, x, 1.0)
-    m0 = math.sqrt(math.pi / 2) * torch.special.erfcx(y / math.sqrt(2))
-    m1 = 1 - y * m0
-    far = torch.where(near, 30.0, x)
-    result = []
-    for n, value in enumerate((m0, m1, m0 - y * m1)):
-        series = torch.zeros_like(far)
-        for k in reversed(range(7)):
-            coefficient = (-1) ** k * math.factorial(n + 2 * k) / (2**k * math.factorial(k))
-            series = series / far.square() + coefficient
-        result.append(torch.where(near, value, series / far ** (n + 1)))
-    return result
