@@ -33,6 +33,7 @@ def parse_args(argv: list[str] | None = None) -> tuple[argparse.ArgumentParser, 
     parser.add_argument("--scale", type=float, default=1.0, help="times the paper's 3650 boxes and 1200 masks")
     parser.add_argument("--difficulty", type=float, default=1.0, help="0..1; 1: the benchmark, less: for demos")
     parser.add_argument("--val-floor", type=int, default=40, help="least objects of a class in the validation split")
+    parser.add_argument("--empty-share", type=float, default=0.03, help="part of the pictures without objects")
     parser.add_argument("--seed", type=int, default=0, help="decides every pixel")
     parser.add_argument("--quality", type=int, default=90, help="JPEG quality, 1..100")
     parser.add_argument("--workers", type=int, default=None, help="processes; None: all CPUs of this process")
@@ -67,6 +68,7 @@ def main(argv: list[str] | None = None) -> int:
             scale=args.scale,
             difficulty=args.difficulty,
             val_floor=args.val_floor,
+            empty_share=args.empty_share,
             seed=args.seed,
             workers=args.workers,
             quality=args.quality,

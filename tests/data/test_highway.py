@@ -71,6 +71,27 @@ def test_full_plan_is_exact_and_within_the_limits_of_a_picture(images):
     assert 0.01 * images < sum(not one for one in objects) <= 0.1 * images  # a few percent
 
 
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.8])
+def test_a_share_of_the_pictures_is_without_objects(share):
+    boxes, masks = plan.scaled_counts(0.4)
+    rng = np.random.default_rng(0)
+    objects = plan.assign_objects(boxes, masks, 1000, rng, what="train", empty_share=share)
+    assert 1000 * share <= sum(not one for one in objects) <= 1000 * share + 30, "chance leaves a few more out"
+    assert sum(len(one) for one in objects) == sum(boxes.values())
+
+
+def test_another_share_of_pictures_without_objects_is_another_set(tmp_path):
+    few = {"train_images": 10, "val_images": 4, "size": (160, 120), "scale": 0.001, "val_floor": 1, "workers": 1}
+    made = make_highway(tmp_path, empty_share=0.5, **few)
+    data = json.loads(made["train"]["json"].read_text())
+    assert len({a["image_id"] for a in data["annotations"]}) <= 5
+    assert not make_highway(tmp_path, empty_share=0.5, **few)["created"]
+    with pytest.raises(FileExistsError, match="empty_share: there 0.5, asked None"):
+        make_highway(tmp_path, **few)
+    with pytest.raises(ValueError, match=r"empty_share is 1.0; expected a number in \[0, 1\)"):
+        make_highway(tmp_path, empty_share=1.0, **few)
+
+
 def test_scaled_counts_keep_every_class_and_masks_below_boxes():
     for scale in (0.001, 0.2, 0.37, 2.0):
         boxes, masks = plan.scaled_counts(scale)

@@ -62,20 +62,29 @@ def check_counts(boxes: Mapping[str, int], masks: Mapping[str, int]) -> None:
 
 
 def assign_objects(
-    boxes: Mapping[str, int], masks: Mapping[str, int], images: int, rng: np.random.Generator, *, what: str
+    boxes: Mapping[str, int],
+    masks: Mapping[str, int],
+    images: int,
+    rng: np.random.Generator,
+    *,
+    what: str,
+    empty_share: float = EMPTY_SHARE,
 ) -> list[list[tuple[int, bool]]]:
     """Spread the objects of a split over its images.
 
     Args:
         boxes, masks: objects, and objects with a mask, by class name.
-        images: number of pictures, a few percent of which stay without objects.
+        images: number of pictures.
         rng: decides everything.
         what: the split's name, for the error.
+        empty_share: part of the pictures that stays without objects, in [0, 1); more do where there are fewer objects
+            than other pictures.
 
     Returns:
         one list of (category id 1..7, has a mask) per image; the counts over all images are exact.
     """
-    filled = images - (max(1, round(images * EMPTY_SHARE)) if images >= 10 else 0)
+    empty = round(images * empty_share)
+    filled = images - (max(1, empty) if images >= 10 and empty_share else empty)
     open_images = rng.permutation(images)[:filled]
     total = np.zeros(images, np.int64)
     plan: list[list[tuple[int, bool]]] = [[] for _ in range(images)]
@@ -105,7 +114,7 @@ def assign_objects(
                 group -= 1
             if not group:
                 raise ValueError(
-                    f"{what}: {count} x {name} and the other classes do not fit in {images} images (one takes at most "
+                    f"{what}: {count} x {name} and the other classes do not fit in {images} images, {images - filled} of them to be empty (one takes at most "
                     f"{MAX_PER_IMAGE[category]} of it and {MAX_OBJECTS} in all); ask for more images or fewer objects"
                 )
             places = open_images[bare if scarce and bare.any() else room]

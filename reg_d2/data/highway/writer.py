@@ -37,6 +37,7 @@ def make_highway(
     mask_counts: Mapping[str, int] | None = None,
     val_counts: Mapping[str, int] | None = None,
     val_floor: int = plan.VAL_FLOOR,
+    empty_share: float = plan.EMPTY_SHARE,
     seed: int = 0,
     workers: int | None = None,
     quality: int = 90,
@@ -55,6 +56,7 @@ def make_highway(
             (`mask_counts` alone is not accepted; `counts` alone keeps the paper's share of masks).
         val_counts: objects of the validation split by class name; otherwise `plan.validation_counts`.
         val_floor: least number of objects of a class in the validation split, where `val_counts` is not given, >= 1.
+        empty_share: part of the pictures of both splits that is without objects, in [0, 1).
         seed: whole number >= 0.
         workers: processes; default: the CPUs this process may use. The result does not depend on it.
         quality: JPEG quality 1..100.
@@ -72,7 +74,18 @@ def make_highway(
     if val_floor < 1:
         raise ValueError(f"val_floor is {val_floor}; expected 1 or more")
     record = _record(
-        train_images, val_images, size, scale, difficulty, counts, mask_counts, val_counts, val_floor, seed, quality
+        train_images,
+        val_images,
+        size,
+        scale,
+        difficulty,
+        counts,
+        mask_counts,
+        val_counts,
+        val_floor,
+        empty_share,
+        seed,
+        quality,
     )
     if workers is not None and workers < 1:
         raise ValueError(f"workers is {workers}; expected 1 or more")
@@ -100,7 +113,18 @@ def make_highway(
 
 
 def _record(
-    train_images, val_images, size, scale, difficulty, counts, mask_counts, val_counts, val_floor, seed, quality
+    train_images,
+    val_images,
+    size,
+    scale,
+    difficulty,
+    counts,
+    mask_counts,
+    val_counts,
+    val_floor,
+    empty_share,
+    seed,
+    quality,
 ) -> dict:
     """Check the parameters; everything that decides the bytes, as it goes into the files' info block."""
     for name, value in (("train_images", train_images), ("val_images", val_images)):
@@ -114,6 +138,8 @@ def _record(
         raise ValueError(f"scale is {scale}; expected a number above 0")
     if not 0 <= difficulty <= 1:
         raise ValueError(f"difficulty is {difficulty}; expected a number in 0..1")
+    if not 0 <= empty_share < 1:
+        raise ValueError(f"empty_share is {empty_share}; expected a number in [0, 1)")
     if seed < 0:
         raise ValueError(f"seed is {seed}; expected 0 or more")
     if not 1 <= quality <= 100:
@@ -136,6 +162,8 @@ def _record(
         val_boxes = {name: int(val_counts.get(name, 0)) for name in plan.HIGHWAY_CLASSES}
     # Mask evaluation has to see every object of a mask class, and none of the others.
     val_masks = {name: n if plan.SEGMENTATION_COUNTS[name] else 0 for name, n in val_boxes.items()}
+    # Named only where it is another one: sets of an earlier version stay the same set.
+    empty = {} if empty_share == plan.EMPTY_SHARE else {"empty_share": float(empty_share)}
     return {
         "generator": "reg_d2.data.highway",
         "generator_version": GENERATOR_VERSION,
@@ -147,6 +175,7 @@ def _record(
         "images": {"train": int(train_images), "val": int(val_images)},
         "counts": {"train": boxes, "val": val_boxes},
         "mask_counts": {"train": masks, "val": val_masks},
+        **empty,
     }
 
 
@@ -172,8 +201,8 @@ def _inspect(output: Path, record: dict) -> tuple[str, dict | None]:
 
 
 def _difference(found: dict, record: dict) -> str:
-    keys = [k for k in record if found.get(k) != record[k]]
-    return ", ".join(f"{k}: there {found.get(k)}, asked {record[k]}" for k in keys[:3])
+    keys = [k for k in {**record, **found} if found.get(k) != record.get(k)]
+    return ", ".join(f"{k}: there {found.get(k)}, asked {record.get(k)}" for k in keys[:3])
 
 
 def _clear(output: Path) -> None:
@@ -189,7 +218,12 @@ def _clear(output: Path) -> None:
 def _jobs(split: str, record: dict) -> list[list[tuple[int, bool]]]:
     rng = np.random.default_rng([record["seed"], plan.SPLITS.index(split)])
     return plan.assign_objects(
-        record["counts"][split], record["mask_counts"][split], record["images"][split], rng, what=split
+        record["counts"][split],
+        record["mask_counts"][split],
+        record["images"][split],
+        rng,
+        what=split,
+        empty_share=record.get("empty_share", plan.EMPTY_SHARE),
     )
 
 
