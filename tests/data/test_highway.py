@@ -86,9 +86,9 @@ def test_another_share_of_pictures_without_objects_is_another_set(tmp_path):
     data = json.loads(made["train"]["json"].read_text())
     assert len({a["image_id"] for a in data["annotations"]}) <= 5
     assert not make_highway(tmp_path, empty_share=0.5, **few)["created"]
-    with pytest.raises(FileExistsError, match="empty_share: there 0.5, asked None"):
+    with pytest.raises(FileExistsError, match=r"empty_share: there 0\.5, asked None"):
         make_highway(tmp_path, **few)
-    with pytest.raises(ValueError, match=r"empty_share is 1.0; expected a number in \[0, 1\)"):
+    with pytest.raises(ValueError, match=r"empty_share is 1\.0; expected a number in \[0, 1\)"):
         make_highway(tmp_path, empty_share=1.0, **few)
 
 
