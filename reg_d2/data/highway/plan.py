@@ -115,8 +115,8 @@ def assign_objects(
             if not group:
                 raise ValueError(
                     f"{what}: {count} x {name} and the other classes do not fit in {images} images, "
-                    f"{images - filled} of them to be empty (one takes at most {MAX_PER_IMAGE[category]} of it and {MAX_OBJECTS} in all); "
-                    "ask for more images or fewer objects"
+                    f"{images - filled} of them to be empty (one takes at most {MAX_PER_IMAGE[category]} of it and "
+                    f"{MAX_OBJECTS} in all); ask for more images or fewer objects"
                 )
             places = open_images[bare if scarce and bare.any() else room]
             weight = np.exp(-0.45 * total[places])
