@@ -59,9 +59,9 @@ def _loss_node() -> CfgNode:
     # late re-weighting: share of the schedule before which every class weighs 1, in [0, 1); not with PRIMAL_DUAL
     node.CLASS_WEIGHT.START = 0.0
     node.REFINEMENT = CfgNode()
-    node.REFINEMENT.ENABLED = False  # g of E4; False: g = 1
-    # near | far | split (E4). near gives images without objects no weight at all: nothing is near.
-    node.REFINEMENT.DIRECTION = "split"
+    node.REFINEMENT.ENABLED = True  # g of E4; False: g = 1
+    # near | far | split (E4). near gives images without objects no weight in the box classifier: nothing is near.
+    node.REFINEMENT.DIRECTION = "near"
     node.REFINEMENT.BETA = 10.0  # sharpness, >= 0
     node.REFINEMENT.DELTA = 0.15  # distance at which g is 1/2, in image (boxes) or ROI (masks) diagonals
     node.REFINEMENT.RENORMALIZE = True  # g to mean 1 over the batch

@@ -38,6 +38,13 @@ PLAYS_A_PART: dict[tuple[str, ...], Callable[[Callable[[str], Any]], bool]] = {
     ),
     # Of the project LOSSES_PROJECT: it brings losses and nothing else, so it acts where the config names one.
     (PEERS,): lambda value: value("MODEL.REG.BOX.LOSS") not in LOSSES,
+    # What is below a switch.
+    **{
+        (f"MODEL.REG.{node}.",): lambda value, node=node: value(f"MODEL.REG.{node}.ENABLED")
+        for head in ("BOX", "MASK")
+        for node in (f"{head}.REFINEMENT", f"{head}.UNCERTAINTY", f"{head}.PRIMAL_DUAL")
+    },
+    ("MODEL.REG.BOX.COSINE.",): lambda value: value("MODEL.REG.BOX.COSINE.ENABLED"),
 }
 BOTH_HEADS = "MODEL.REG.*."
 HASH_LENGTH = 12

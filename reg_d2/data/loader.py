@@ -47,6 +47,14 @@ def build_train_loader(cfg: CfgNode, mapper: Callable) -> "TrainLoader":
     largest = max(x["height"] * x["width"] for x in dicts)
     draws = image_draws(cfg, dicts)
     logger.info(describe(cfg, dicts, draws))
+    box = cfg.MODEL.REG.BOX
+    if box.LOSS == "reg" and box.REFINEMENT.ENABLED and box.REFINEMENT.DIRECTION == "near":
+        drawn = [True] * len(dicts) if draws is None else (draws > 0).tolist()
+        if empty := sum(use and not x["annotations"] for use, x in zip(drawn, dicts, strict=True)):
+            logger.info(
+                f"{empty} of {len(dicts)} training images have no object: with MODEL.REG.BOX.REFINEMENT.DIRECTION near "
+                "they teach the proposal network alone, not the box classifier (docs/equations.md, E4)"
+            )
     return TrainLoader(
         SeededDataset(MappedList(DatasetFromList(dicts, copy=False), mapper), stream_seed(seed, comm.get_rank())),
         _sampler(cfg, len(dicts), draws, seed),

@@ -33,8 +33,8 @@ CLASSES = ClassInfo(  # the paper's (E9)
 _BOX, _MASK = "MODEL.REG.BOX.", "MODEL.REG.MASK."
 
 
-def _both(*keys: str) -> list:
-    return [x for key in keys for head in (_BOX, _MASK) for x in (head + key, True)]
+def _both(*keys: str, value: bool = True) -> list:
+    return [x for key in keys for head in (_BOX, _MASK) for x in (head + key, value)]
 
 
 _ENERGY = _both("UNCERTAINTY.ENABLED", "UNCERTAINTY.FREE_ENERGY.ENABLED")
@@ -43,7 +43,7 @@ _COSINE = [_BOX + "COSINE.ENABLED", True]
 VARIANTS: dict[str, list] = {
     "cross-entropy": [_BOX + "LOSS", "cross_entropy", _MASK + "LOSS", "cross_entropy"],
     "REG": [],
-    "refinement (E4)": _both("REFINEMENT.ENABLED"),
+    "without refinement (E4)": _both("REFINEMENT.ENABLED", value=False),
     "uncertainty (E6, E7)": _both("UNCERTAINTY.ENABLED"),
     "free energy (E8)": _ENERGY,
     "primal-dual (E12)": _both("PRIMAL_DUAL.ENABLED"),

@@ -109,6 +109,27 @@ def test_a_key_that_plays_no_part_makes_no_result_obsolete():
     }
 
 
+@pytest.mark.parametrize(
+    ("node", "key", "values"),
+    [
+        ("MASK.REFINEMENT", "DIRECTION", ("near", "split")),
+        ("BOX.UNCERTAINTY", "METHOD", ("probit", "quadrature")),
+        ("BOX.PRIMAL_DUAL", "RATE", (0.01, 0.1)),
+        ("BOX.COSINE", "TEMPERATURE", (20.0, 10.0)),
+    ],
+)
+def test_what_is_below_a_switch_plays_a_part_where_it_is_on(node, key, values):
+    switch, key = f"MODEL.REG.{node}.ENABLED", f"MODEL.REG.{node}.{key}"
+    file = REPOSITORY / "configs/demo.yaml"
+    one, other, off = (
+        deciding(load_config(file, [switch, on, key, value]))
+        for on, value in (("True", values[0]), ("True", values[1]), ("False", values[1]))
+    )
+    assert changed_keys(one, other) == {key: values}
+    assert changed_keys(one, off) == {key: values, switch: (True, False)}
+    assert changed_keys({**off, key: values[0]}, off) == {}
+
+
 def test_a_project_plays_a_part_where_the_loss_is_one_of_its_own():
     file, project = REPOSITORY / "configs/demo.yaml", ["PROJECTS", "['longtail_losses']"]
     alone, beside = deciding(load_config(file)), deciding(load_config(file, project))

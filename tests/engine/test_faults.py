@@ -224,4 +224,6 @@ def test_empty_images_are_counted_and_validation_keeps_its_own(workspace, tmp_pa
     seen = {x["image_id"] for b in islice(REGTrainer.build_train_loader(cfg), 20) for x in b}
     assert len(seen) == number
     assert f"Training images: 8, of these 2 without objects ({policy})" in lines.text
+    unheard = "2 of 8 training images have no object: with MODEL.REG.BOX.REFINEMENT.DIRECTION near"
+    assert (unheard in lines.text) == (policy == "keep")
     assert len({x["image_id"] for b in REGTrainer.build_test_loader(cfg, "tiny_val") for x in b}) == 3

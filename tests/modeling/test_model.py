@@ -148,8 +148,8 @@ def test_class_weights_come_from_each_task_s_own_counts():
 def test_every_refinement_changes_the_loss_and_stays_finite(direction, activation, metric):
     common = ["MODEL.REG.BOX.ACTIVATION", activation]
     inputs = batch([0, 1, 2], [])
-    plain = losses_of(tiny_model(*common), inputs)
     node = "MODEL.REG.BOX.REFINEMENT."
+    plain = losses_of(tiny_model(*common, node + "ENABLED", False), inputs)
     options = [node + "ENABLED", True, node + "DIRECTION", direction, node + "METRIC", metric]
     refined = losses_of(tiny_model(*common, *options), inputs)
     assert torch.isfinite(refined["loss_cls"])
@@ -177,8 +177,9 @@ def test_a_wrong_value_is_named_with_the_valid_ones(key, value, message):
 
 def test_refinement_of_masks_changes_their_loss():
     inputs = batch([0, 2])
-    plain = losses_of(tiny_model(), inputs)["loss_mask"]
-    refined = losses_of(tiny_model("MODEL.REG.MASK.REFINEMENT.ENABLED", True), inputs)["loss_mask"]
+    plain, refined = (
+        losses_of(tiny_model("MODEL.REG.MASK.REFINEMENT.ENABLED", on), inputs)["loss_mask"] for on in (False, True)
+    )
     assert refined.item() != pytest.approx(plain.item(), rel=1e-4)
 
 

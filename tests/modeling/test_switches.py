@@ -233,7 +233,11 @@ def test_a_wrong_value_is_named_with_the_way_out(options, message):
     ("options", "key", "switch"),
     [
         ([BOX + "UNCERTAINTY.FREE_ENERGY.ENABLED", True], "BOX.UNCERTAINTY.FREE_ENERGY.ENABLED", "BOX.UNCERTAINTY"),
-        ([MASK + "REFINEMENT.LEARNED", True], "MASK.REFINEMENT.LEARNED", "MASK.REFINEMENT"),
+        (
+            [MASK + "REFINEMENT.ENABLED", False, MASK + "REFINEMENT.LEARNED", True],
+            "MASK.REFINEMENT.LEARNED",
+            "MASK.REFINEMENT",
+        ),
         ([MASK + "UNCERTAINTY.OUTPUT_STD", True], "MASK.UNCERTAINTY.OUTPUT_STD", "MASK.UNCERTAINTY"),
     ],
 )

@@ -24,7 +24,8 @@ What was made hard:
 - variation inside a class: shape, proportion, colour, roof kind, mounting, wear, viewing angle, shading;
 - light and weather: day, overcast, dusk, night with headlights and lit lamps, haze, fog, rain, wet road, glare;
 - lens and sensor: dirt, vignette, defocus, motion blur, noise, contrast, white balance, JPEG;
-- camera: horizon, pan, roll, focal length and height differ in every picture; roads bend; 3 % of pictures are empty.
+- camera: horizon, pan, roll, focal length and height differ in every picture; roads bend; 3 % of pictures are empty
+  (`empty_share`).
 
 `difficulty` (0..1, default 1) scales the clutter, the share of pictures without clear daylight, and how small signs
 and buildings get; the benchmark is 1, `make demo` uses less so that minutes of training show something.
