@@ -49,11 +49,11 @@ def draw(comparison: Comparison) -> Figure:
             axis.set_title(title, loc="left")
         axes[0].set_yticks(range(len(rows)), [_wrapped(comparison.study.rows[row].label) for row in rows])
         axes[0].set_ylim(len(rows) - 0.5, -0.5)
-        base = comparison.study.rows[comparison.study.base_row].label
+        base = comparison.study.base_row
+        dashed = f"Dashed: {comparison.study.rows[base].label}. " if base in comparison.rows else ""
         legend = (
             f"Large dots: means, with their 95 % interval from {SEEDS_OF_AN_INTERVAL} seeds on; small: seeds. "
-            f"Dashed: {base}. "
-            "Green: better, orange: worse than what the row is held against (p < 0.05, Holm); "
+            f"{dashed}Green: better, orange: worse than what the row is held against (p < 0.05, Holm); "
             f"hollow: neither, or fewer than {SEEDS_OF_AN_INTERVAL} seeds."
         )
         figure.supxlabel(

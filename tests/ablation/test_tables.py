@@ -238,6 +238,15 @@ def test_the_legend_of_a_narrow_figure_is_whole(filled):
     assert len(figure.axes) == 1 and legend.x1 <= figure.bbox.x1
 
 
+def test_the_legend_has_the_dashed_line_where_there_is_one(filled):
+    legend = draw(compare(load_study(filled.file), list(filled.runs().values()), "roads"))._supxlabel.get_text()
+    assert "Dashed: plain." in legend
+    others = [run for run in filled.runs().values() if run.row != "plain"]
+    figure = draw(compare(load_study(filled.file), others, "roads"))
+    assert "Dashed" not in figure._supxlabel.get_text()
+    assert not [line for axis in figure.axes for line in axis.lines if line.get_linestyle() == "--"]
+
+
 def test_what_is_kept_of_a_task():
     per_class = {
         n: {"AP": ap, "num_gt": 9, "f1": 1.0} for n, ap in (("a", 10.0), ("b", 20.0), ("c", None), ("d", 40.0))
