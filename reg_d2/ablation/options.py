@@ -41,10 +41,11 @@ PLAYS_A_PART: dict[tuple[str, ...], Callable[[Callable[[str], Any]], bool]] = {
     # What is below a switch.
     **{
         (f"MODEL.REG.{node}.",): lambda value, node=node: value(f"MODEL.REG.{node}.ENABLED")
-        for head in ("BOX", "MASK")
-        for node in (f"{head}.REFINEMENT", f"{head}.UNCERTAINTY", f"{head}.PRIMAL_DUAL")
+        for node in (
+            *("BOX.REFINEMENT", "BOX.UNCERTAINTY", "BOX.PRIMAL_DUAL", "BOX.COSINE"),
+            *("MASK.REFINEMENT", "MASK.UNCERTAINTY", "MASK.PRIMAL_DUAL"),
+        )
     },
-    ("MODEL.REG.BOX.COSINE.",): lambda value: value("MODEL.REG.BOX.COSINE.ENABLED"),
 }
 BOTH_HEADS = "MODEL.REG.*."
 HASH_LENGTH = 12

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 from .bad_images import MappedList
 from .copy_paste import expected_copies
 from .memory import fitting_workers
-from .sampling import Sampling, describe, image_draws, object_counts
+from .sampling import Sampling, describe, image_draws, object_counts, without_objects
 
 logger = logging.getLogger(__name__)
 
@@ -49,8 +49,8 @@ def build_train_loader(cfg: CfgNode, mapper: Callable) -> "TrainLoader":
     logger.info(describe(cfg, dicts, draws))
     box = cfg.MODEL.REG.BOX
     if box.LOSS == "reg" and box.REFINEMENT.ENABLED and box.REFINEMENT.DIRECTION == "near":
-        drawn = [True] * len(dicts) if draws is None else (draws > 0).tolist()
-        if empty := sum(use and not x["annotations"] for use, x in zip(drawn, dicts, strict=True)):
+        drawn = True if draws is None else draws.numpy() > 0
+        if empty := (without_objects(dicts) & drawn).sum():
             logger.info(
                 f"{empty} of {len(dicts)} training images have no object: with MODEL.REG.BOX.REFINEMENT.DIRECTION near "
                 "they teach the proposal network alone, not the box classifier (docs/equations.md, E4)"

@@ -163,6 +163,11 @@ def image_draws(cfg: CfgNode, records: Sequence[dict]) -> torch.Tensor | None:
     return torch.from_numpy(expected_draws(counts, sampling)).float()
 
 
+def without_objects(records: Sequence[dict]) -> np.ndarray:
+    """(N,) bool: the images of ``records`` that have no object, or crowds alone."""
+    return np.array([all(a.get("iscrowd", 0) for a in record["annotations"]) for record in records])
+
+
 def describe(cfg: CfgNode, records: Sequence[dict], draws: torch.Tensor | None) -> str:
     """What the log says of the sampling: images with and without objects, and a row a class where it changes anything.
 
@@ -172,7 +177,7 @@ def describe(cfg: CfgNode, records: Sequence[dict], draws: torch.Tensor | None) 
         draws: of :func:`image_draws`.
     """
     sampling = Sampling.from_config(cfg)
-    empty = np.array([all(a.get("iscrowd", 0) for a in record["annotations"]) for record in records])
+    empty = without_objects(records)
     policy = "filtered before" if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS else sampling.empty_images
     text = f"Training images: {len(records)}, of these {empty.sum()} without objects ({policy})"
     if draws is None:
