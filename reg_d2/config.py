@@ -64,6 +64,7 @@ def _loss_node() -> CfgNode:
     node.REFINEMENT.DIRECTION = "near"
     node.REFINEMENT.BETA = 10.0  # sharpness, >= 0
     node.REFINEMENT.DELTA = 0.15  # distance at which g is 1/2, in image (boxes) or ROI (masks) diagonals
+    node.REFINEMENT.FLOOR = 0.0  # the least g, in [0, 1]: f + (1 - f) g
     node.REFINEMENT.RENORMALIZE = True  # g to mean 1 over the batch
     # beta and delta of each class are learned, from the values above, under SOLVER.PROXIMAL (E14)
     node.REFINEMENT.LEARNED = False

@@ -47,13 +47,14 @@ def build_train_loader(cfg: CfgNode, mapper: Callable) -> "TrainLoader":
     largest = max(x["height"] * x["width"] for x in dicts)
     draws = image_draws(cfg, dicts)
     logger.info(describe(cfg, dicts, draws))
-    box = cfg.MODEL.REG.BOX
-    if box.LOSS == "reg" and box.REFINEMENT.ENABLED and box.REFINEMENT.DIRECTION == "near":
+    box, g = cfg.MODEL.REG.BOX, cfg.MODEL.REG.BOX.REFINEMENT
+    if box.LOSS == "reg" and g.ENABLED and g.DIRECTION == "near" and g.FLOOR == 0:
         drawn = True if draws is None else draws.numpy() > 0
         if empty := (without_objects(dicts) & drawn).sum():
             logger.info(
                 f"{empty} of {len(dicts)} training images have no object: with MODEL.REG.BOX.REFINEMENT.DIRECTION near "
-                "they teach the proposal network alone, not the box classifier (docs/equations.md, E4)"
+                "they teach the proposal network alone, not the box classifier, unless FLOOR beside it is above 0 "
+                "(docs/equations.md, E4)"
             )
     return TrainLoader(
         SeededDataset(MappedList(DatasetFromList(dicts, copy=False), mapper), stream_seed(seed, comm.get_rank())),

@@ -109,6 +109,7 @@ def refinement_weight(
     beta: float | Tensor = 10.0,
     delta: float | Tensor = 0.15,
     direction: str = "near",
+    floor: float = 0.0,
     positive: Tensor | None = None,
     renormalize: bool = False,
 ) -> Tensor:
@@ -118,17 +119,20 @@ def refinement_weight(
     near: 1 - far, the paper's proof A.4.1, near samples weigh more;
     split: near for the positives, far for the negatives.
 
+    With a floor f, f + (1 - f) g in place of g, so that nothing is left without weight.
+
     Args:
         distance: any shape, >= 0, inf where there is no object.
         beta: sharpness >= 0; a number, or a tensor that broadcasts against ``distance``, e.g. (C,).
         delta: distance at which g is 1/2; a number or a tensor like beta.
         direction: ``near``, ``far`` or ``split``.
+        floor: the least value, in [0, 1].
         positive: bool, broadcastable to ``distance``; where the label is 1. Needed for ``split``.
         renormalize: divide by the mean over all elements, so that g moves emphasis and not the learning rate.
 
     Returns:
-        float32 like ``distance``, in [0, 1] before renormalisation. An infinite distance gives the limit (near 0,
-        far 1) without a gradient; elsewhere g is differentiable in beta and delta (E14 learns them).
+        float32 like ``distance``, in [floor, 1] before renormalisation. An infinite distance gives the limit (near the
+        floor, far 1) without a gradient; elsewhere g is differentiable in beta and delta (E14 learns them).
 
     Raises:
         ValueError: unknown direction, or ``split`` without ``positive``.
@@ -149,6 +153,7 @@ def refinement_weight(
         positive = positive.bool().expand_as(x)
         g = torch.sigmoid(torch.where(positive, -x, x))
         g = torch.where(absent, (~positive).to(g.dtype), g)
+    g = floor + (1 - floor) * g
     if renormalize and g.numel():
         g = g / g.mean().clamp(min=torch.finfo(g.dtype).tiny)
     return g

@@ -247,7 +247,9 @@ def _under_uncertainty(
 
 def _g(distance: Tensor, positive: Tensor, refinement: Refinement, learned: LearnedRefinement | None) -> Tensor:
     beta, delta = (refinement.beta, refinement.delta) if learned is None else learned
-    return refinement_weight(distance, beta=beta, delta=delta, direction=refinement.direction, positive=positive)
+    return refinement_weight(
+        distance, beta=beta, delta=delta, direction=refinement.direction, floor=refinement.floor, positive=positive
+    )
 
 
 def _sums_by_class(losses: Tensor, classes: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:

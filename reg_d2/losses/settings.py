@@ -24,6 +24,7 @@ class Refinement:
     beta: float = 10.0
     delta: float = 0.15
     direction: str = "near"
+    floor: float = 0.0
     metric: str = "center"
     renormalize: bool = True
     learned: bool = False  # beta and delta of each class are parameters (E14), passed to the loss
@@ -34,6 +35,8 @@ class Refinement:
         _check_non_negative("REFINEMENT.BETA", self.beta)
         if not math.isfinite(self.delta):
             raise ValueError(f"REFINEMENT.DELTA is {self.delta}: expected a finite number")
+        if not 0 <= self.floor <= 1:
+            raise ValueError(f"REFINEMENT.FLOOR is {self.floor}: expected a number in [0, 1]")
         if self.learned and not 0 <= self.delta <= 1:
             raise ValueError(f"REFINEMENT.DELTA is {self.delta}: with REFINEMENT.LEARNED, expected a number in [0, 1]")
         if self.learned and not self.renormalize:

@@ -68,6 +68,7 @@ def loss_settings(node: CfgNode, task: str) -> LossSettings:
             delta=node.REFINEMENT.DELTA,
             direction=node.REFINEMENT.DIRECTION,
             metric=node.REFINEMENT.get("METRIC", "center"),
+            floor=node.REFINEMENT.FLOOR,
             renormalize=node.REFINEMENT.RENORMALIZE,
             learned=node.REFINEMENT.LEARNED,
         )

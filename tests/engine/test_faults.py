@@ -226,4 +226,7 @@ def test_empty_images_are_counted_and_validation_keeps_its_own(workspace, tmp_pa
     assert f"Training images: 8, of these 2 without objects ({policy})" in lines.text
     unheard = "2 of 8 training images have no object: with MODEL.REG.BOX.REFINEMENT.DIRECTION near"
     assert (unheard in lines.text) == (policy == "keep")
+    before = lines.text.count(unheard)
+    REGTrainer.build_train_loader(configure(workspace, "MODEL.REG.BOX.REFINEMENT.FLOOR", 0.1))
+    assert lines.text.count(unheard) == before
     assert len({x["image_id"] for b in REGTrainer.build_test_loader(cfg, "tiny_val") for x in b}) == 3

@@ -111,6 +111,15 @@ def test_split_is_near_for_positives_and_far_for_negatives():
         refinement_weight(d, direction="split")
 
 
+def test_floor_lifts_every_direction_and_keeps_what_is_infinitely_far():
+    d = torch.tensor([0.15, math.inf])
+    positive = torch.tensor([True, False])
+    for direction, by_hand in (("near", [0.6, 0.2]), ("far", [0.6, 1.0]), ("split", [0.6, 1.0])):
+        g = refinement_weight(d, direction=direction, floor=0.2, positive=positive)  # 0.2 + 0.8 g
+        torch.testing.assert_close(g, torch.tensor(by_hand))
+    torch.testing.assert_close(refinement_weight(d, floor=1.0), torch.ones(2))
+
+
 def test_renormalized_has_mean_one_and_survives_zeros():
     d = torch.rand(9, 4)
     g = refinement_weight(d, renormalize=True)

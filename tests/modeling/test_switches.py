@@ -217,6 +217,7 @@ def test_the_gradient_of_a_renormalised_learned_g_is_that_of_the_quotient():
         ([BOX + "CLASS_WEIGHT.START", 1.0], "BOX.CLASS_WEIGHT.START is 1.0.*'uniform'"),
         ([*BALANCE, MASK + "CLASS_WEIGHT.START", 0.5], "MASK.CLASS_WEIGHT.START is 0.5 with PRIMAL_DUAL.ENABLED"),
         ([*LEARNED, BOX + "REFINEMENT.RENORMALIZE", False], "BOX.REFINEMENT.LEARNED needs REFINEMENT.RENORMALIZE"),
+        ([MASK + "REFINEMENT.FLOOR", 1.5], r"MASK.REFINEMENT.FLOOR is 1.5: expected a number in \[0, 1\]"),
         ([*LEARNED, BOX + "REFINEMENT.DELTA", -3.0], r"BOX.REFINEMENT.DELTA is -3.0: with .*in \[0, 1\]"),
         ([*UNCERTAIN, MASK + "UNCERTAINTY.INITIAL_LOG_VARIANCE", 8.0], r"MASK.UNCERTAINTY.INITIAL_LOG.* in \[-10, 5\]"),
         ([BOX + "GAMMA", float("nan")], "BOX.GAMMA is nan"),
