@@ -34,9 +34,10 @@ What stays easier than life: flat ground, straight edges, a limited set of symbo
 """
 
 from .masks import encode
+from .parameters import GENERATOR_VERSION
 from .plan import DETECTION_COUNTS, HIGHWAY_CLASSES, SEGMENTATION_COUNTS, imbalance_ratio
 from .scene import Scene, render_scene
-from .writer import GENERATOR_VERSION, make_highway
+from .writer import make_highway
 
 __all__ = [
     "DETECTION_COUNTS",
