@@ -37,7 +37,8 @@ class Metric:
 def _task(task: str) -> tuple[Metric, ...]:
     keys = {"AP": "AP", "AP50": "AP50", "f1": "F1", "AP_head": "head", "AP_middle": "middle", "AP_tail": "tail"}
     keys["AP_rarest"] = "two rarest"
-    return tuple(Metric(("metrics", task, key), title) for key, title in keys.items())
+    empty = Metric(("metrics", task, "per_empty_image"), "per empty image", 2)
+    return (*(Metric(("metrics", task, key), title) for key, title in keys.items()), empty)
 
 
 BOXES, MASKS = _task("bbox"), _task("segm")

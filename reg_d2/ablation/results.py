@@ -184,8 +184,8 @@ def task_metrics(values: Mapping) -> dict[str, Any]:
     Returns:
         ``AP, AP50, AP75, precision, recall, f1``; where training counts are known ``AP_head``, ``AP_middle``,
         ``AP_tail`` and ``AP_rarest``, the mean AP of the ``rarest_classes``,
-        two of those with ground truth; ``per_class``: AP and number of objects.
-        In percent; None without ground truth.
+        two of those with ground truth; ``per_class``: AP and number of objects. In percent; None without ground truth.
+        ``per_empty_image``: detections in each image without objects, where there are such images.
     """
     result: dict[str, Any] = {key: values.get(key) for key in NUMBERS}
     groups = values.get("by_frequency")
@@ -197,6 +197,9 @@ def task_metrics(values: Mapping) -> dict[str, Any]:
         rarest = sorted(measured, key=lambda name: (counts[name], name))[:RAREST]
         known = [measured[n] for n in rarest]
         result |= {"AP_rarest": float(np.mean(known)) if known else None, "rarest_classes": rarest}
+    empty = values.get("empty_images", {})
+    if empty.get("images") and empty["detections"] is not None:
+        result["per_empty_image"] = empty["detections"] / empty["images"]
     per_class = values.get("per_class", {})
     result["per_class"] = {name: {"AP": v["AP"], "num_gt": v["num_gt"]} for name, v in per_class.items()}
     return result

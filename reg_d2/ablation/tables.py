@@ -51,7 +51,7 @@ def markdown(comparison: Comparison, *, heading: str = "##", figure: str | None 
             f"rows: {spread}."
         )
         for title, metrics in (("Boxes", BOXES), ("Masks", MASKS), ("Cost", COST)):
-            parts.append(f"**{title}**\n\n{_means(comparison, _without_twins(comparison, metrics))}")
+            parts.append(f"**{title}**\n\n{_means(comparison, _shown(comparison, metrics))}")
         parts.append("</details>")
         if study.paper_tables:
             parts.append(paper_tables(_mean_results(comparison), "markdown"))
@@ -108,9 +108,13 @@ def _means(comparison: Comparison, metrics: Sequence[Metric]) -> str:
     return _table(rows, ["row", "seeds", *(m.title for m in metrics)])
 
 
-def _without_twins(comparison: Comparison, metrics: Sequence[Metric]) -> list[Metric]:
-    """Without the column of the tail, where the tail is the two rarest classes."""
-    return [m for m in metrics if m.path[-1] != "AP_tail" or not comparison.tail_is_rarest(m.path[1])]
+def _shown(comparison: Comparison, metrics: Sequence[Metric]) -> list[Metric]:
+    """Without the tail where it is the two rarest classes, and without empty images where a row lacks them."""
+    left_out = {
+        "AP_tail": lambda m: comparison.tail_is_rarest(m.path[1]),
+        "per_empty_image": lambda m: not all(comparison.values(row, m) for row in comparison.rows),
+    }
+    return [m for m in metrics if not (m.path[-1] in left_out and left_out[m.path[-1]](m))]
 
 
 def _difference_tables(comparison: Comparison) -> list[str]:

@@ -86,8 +86,8 @@ def evaluate_detections(
     - ``by_size``, here and in each class: AP, AP50, P, R, F1 and counts of small, medium and large objects;
     - ``by_frequency``: see there; only with ``train_counts``;
     - ``ultralytics-8.2``: the second convention of E16 (see ``ultralytics``); all other P, R, F1 are COCO's matching;
-    - but for "segm_boxes": ``confusion``, ``errors``, ``calibration``, and for "segm" ``boundary``, each as its
-      function in ``confusion``, ``errors``, ``calibration``, ``boundary`` says.
+    - but for "segm_boxes": ``confusion``, ``errors``, ``calibration``, ``empty_images``, and for "segm" ``boundary``,
+      each as its function in the module of that name says.
 
     Rates are in 0..100, confidences in 0..1. What has no ground truth (a class, a size bin, everything) is None and
     left out of means; ground truth without a prediction is 0.

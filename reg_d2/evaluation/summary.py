@@ -11,6 +11,7 @@ from .average_precision import precision_table
 from .boundary import boundary_quality
 from .calibration import calibration
 from .confusion import confusion_matrix
+from .empty_images import empty_images
 from .errors import error_types
 from .groups import by_frequency
 from .matching import SIZES, TaskMatches, threshold_index
@@ -76,6 +77,7 @@ def summarize_task(
         result["confusion"] = confusion_matrix(matches, point["confidence"])
         result["errors"] = error_types(matches, point["confidence"])
         result["calibration"] = calibration(matches)
+        result["empty_images"] = empty_images(matches, point["confidence"])
         if matches.task == "segm":
             result["boundary"] = boundary_quality(matches)
         _log_causes(matches.task, result, num_given)

@@ -14,7 +14,7 @@ METRIC_NAMES = {"AP": "AP", "AP50": "AP50", "f1": "F1"}
 
 
 def findings(runs: Sequence[Run]) -> list[str]:
-    """Of one run: its weakest classes, dearest errors and commonest confusion. Of several: which is better at what."""
+    """Of one run: its weakest classes, its errors, what it finds in nothing. Of several: which is better at what."""
     return _of_one(runs[0]) if len(runs) == 1 else [s for run in runs[1:] for s in _of_two(runs[0], run)]
 
 
@@ -38,6 +38,13 @@ def _of_one(run: Run) -> list[str]:
             f"At confidence {values['confidence']:.2f} it misses {number(total['missed'])} of "
             f"{number(total['num_gt'])} objects and {number(total['false_positives'])} of its detections are wrong."
         )
+    empty = values["empty_images"]
+    if empty["images"] and empty["detections"] is not None:
+        found = (
+            f"something in {number(empty['images_with_detections'])} of them, detections: {number(empty['detections'])}"
+        )
+        found = found if empty["detections"] else "nothing in them"
+        result.append(f"Images without objects: {number(empty['images'])}. It finds {found}.")
     matrix = np.array(values["confusion"]["matrix"])[:-1, :-1]
     np.fill_diagonal(matrix, 0)
     if matrix.size and matrix.max() > 0:

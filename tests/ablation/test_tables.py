@@ -260,3 +260,21 @@ def test_what_is_kept_of_a_task():
     assert kept["rarest_classes"] == ["d", "b"] and kept["AP_rarest"] == 30.0, "c has no ground truth"
     assert (kept["AP_head"], kept["AP_tail"], kept["recall"]) == (15.0, None, None)
     assert kept["per_class"]["b"] == {"AP": 20.0, "num_gt": 9} and "errors" not in kept
+    assert "per_empty_image" not in kept
+    empty = {"images": 8, "images_with_detections": 2, "detections": 6}
+    assert task_metrics({"per_class": per_class, "empty_images": empty})["per_empty_image"] == 0.75
+    for nothing in ({**empty, "images": 0}, {**empty, "detections": None}):
+        assert "per_empty_image" not in task_metrics({"per_class": per_class, "empty_images": nothing})
+
+
+def test_the_column_of_empty_images_is_there_where_every_row_has_it(filled):
+    table = filled.results / "trial/table.md"
+    for number, name in enumerate(("plain0", "better0", "best0")):
+        assert filled.main("--tables-only") == 0 and "per empty image" not in table.read_text()
+        run = filled.runs()[name]
+        content = json.loads(run.result.read_text())
+        content["metrics"]["bbox"]["per_empty_image"] = 0.25 * number
+        run.result.write_text(json.dumps(content))
+    assert filled.main("--tables-only") == 0
+    assert re.search(r"\*\*Boxes\*\*\s+\| row .*per empty image", table.read_text())
+    assert re.search(r"\| the best .* 0\.50 \|", table.read_text())

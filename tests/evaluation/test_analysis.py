@@ -17,7 +17,7 @@ from reg_d2.evaluation.groups import by_frequency, frequency_groups
 from reg_d2.evaluation.matching import SIZES
 
 from .reference import pycocotools_eval
-from .scenes import CATEGORIES, SIZE, blob, random_scene, rle
+from .scenes import CATEGORIES, SIZE, blob, random_scene, rle, scene
 
 MASK_CLASSES = ["pavilion", "sign", "rail"]
 
@@ -100,6 +100,22 @@ def test_confusion_agrees_with_the_tables(seed, task):
     assert matrix[-1, -1] == 0 and np.trace(matrix) > 0
     if task == "bbox":
         assert matrix[:-1, :-1].sum() > np.trace(matrix)
+
+
+def test_detections_in_images_without_objects_by_hand():
+    truth, right = scene()
+    crowd = {**truth["annotations"][0], "id": 2, "image_id": 7, "iscrowd": 1}
+    truth["images"] += [{**truth["images"][0], "id": i} for i in (6, 7, 8)]
+    truth["annotations"].append(crowd)
+    at = lambda image, score: {**right, "image_id": image, "score": score, "bbox": [0.0, 0.0, 9.0, 9.0]}  # noqa: E731
+    detections = [right, at(5, 0.9), at(6, 0.6), at(6, 0.7), at(7, 0.9), at(8, 0.1)]
+    results = evaluate_detections(truth, detections)
+    assert 0.1 < results["bbox"]["confidence"] <= 0.5
+    assert results["bbox"]["empty_images"] == {"images": 2, "images_with_detections": 1, "detections": 2}
+    assert "empty_images" not in results["segm_boxes"]
+    truth["annotations"] = []
+    nothing = evaluate_detections(truth, detections, tasks=["bbox"])["bbox"]["empty_images"]
+    assert nothing == {"images": 4, "images_with_detections": None, "detections": None}
 
 
 @pytest.mark.parametrize("task", ["bbox", "segm"])

@@ -12,6 +12,7 @@ import pytest
 from reg_d2.engine import evaluate as engine_evaluate
 from reg_d2.evaluation import compare
 from reg_d2.report import Run, analyse, render_report
+from reg_d2.report.findings import findings
 from reg_d2.report.provenance import config_difference, data_statistics, git_commit, training_curves, training_weights
 from reg_d2.report.tables import class_differences, difference_mark, paper_table
 
@@ -80,6 +81,18 @@ def test_class_table_holds_the_counts(drawn):
     column = [c for c, _ in table[0]].index("objects")
     assert {row[0][0]: int(row[column][0]) for row in table[1:-1]} == counts
     assert int(table[-1][column][0]) == sum(counts.values())
+
+
+def test_what_is_found_where_nothing_is_stands_at_the_top(drawn):
+    results = drawn.runs[0].results["bbox"]
+    full = {a["image_id"] for a in drawn.truth["annotations"]}
+    empty = [im["id"] for im in drawn.truth["images"] if im["id"] not in full]
+    assert len(empty) == 24 // 5 and results["empty_images"]["images"] == len(empty)
+    assert results["empty_images"]["detections"] == 0
+    assert "Images without objects: 4. It finds nothing in them." in read(drawn, "one.html")
+    found = run_of(truth_of((1, (0, 0, 20, 20))), (1, (0, 0, 20, 20), 0.9))
+    found.results["bbox"]["empty_images"] = {"images": 9, "images_with_detections": 2, "detections": 3}
+    assert "Images without objects: 9. It finds something in 2 of them, detections: 3." in findings([found])
 
 
 def test_only_differences_whose_interval_excludes_zero_are_coloured(drawn):
