@@ -110,11 +110,13 @@ def _means(comparison: Comparison, metrics: Sequence[Metric]) -> str:
 
 def _shown(comparison: Comparison, metrics: Sequence[Metric]) -> list[Metric]:
     """Without the tail where it is the two rarest classes, and without empty images where a row lacks them."""
-    left_out = {
-        "AP_tail": lambda m: comparison.tail_is_rarest(m.path[1]),
-        "per_empty_image": lambda m: not all(comparison.values(row, m) for row in comparison.rows),
-    }
-    return [m for m in metrics if not (m.path[-1] in left_out and left_out[m.path[-1]](m))]
+
+    def is_shown(metric: Metric) -> bool:
+        if metric.path[-1] == "AP_tail":
+            return not comparison.tail_is_rarest(metric.path[1])
+        return metric.path[-1] != "per_empty_image" or all(comparison.values(row, metric) for row in comparison.rows)
+
+    return [m for m in metrics if is_shown(m)]
 
 
 def _difference_tables(comparison: Comparison) -> list[str]:

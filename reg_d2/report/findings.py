@@ -40,10 +40,8 @@ def _of_one(run: Run) -> list[str]:
         )
     empty = values["empty_images"]
     if empty["images"] and empty["detections"] is not None:
-        found = (
-            f"something in {number(empty['images_with_detections'])} of them, detections: {number(empty['detections'])}"
-        )
-        found = found if empty["detections"] else "nothing in them"
+        count, images = number(empty["detections"]), number(empty["images_with_detections"])
+        found = f"something in {images} of them, detections: {count}" if empty["detections"] else "nothing in them"
         result.append(f"Images without objects: {number(empty['images'])}. It finds {found}.")
     matrix = np.array(values["confusion"]["matrix"])[:-1, :-1]
     np.fill_diagonal(matrix, 0)

@@ -58,18 +58,17 @@ def parameters_record(
         raise ValueError("mask_counts without counts; give both, or neither and a scale")
     boxes, masks = plan.scaled_counts(scale)
     if counts is not None:
-        boxes = {name: int(counts.get(name, 0)) for name in plan.HIGHWAY_CLASSES}
-        shares = {name: plan.SEGMENTATION_COUNTS[name] / n for name, n in plan.DETECTION_COUNTS.items()}
-        default = {name: round(boxes[name] * shares[name]) for name in plan.HIGHWAY_CLASSES}
-        masks = (
-            default if mask_counts is None else {name: int(mask_counts.get(name, 0)) for name in plan.HIGHWAY_CLASSES}
-        )
-        plan.check_counts(counts, mask_counts if mask_counts is not None else default)
+        boxes = _of_every_class(counts)
+        if mask_counts is None:
+            shares = {name: plan.SEGMENTATION_COUNTS[name] / n for name, n in plan.DETECTION_COUNTS.items()}
+            mask_counts = {name: round(boxes[name] * shares[name]) for name in plan.HIGHWAY_CLASSES}
+        masks = _of_every_class(mask_counts)
+        plan.check_counts(counts, mask_counts)
     if val_counts is None:
         val_boxes = plan.validation_counts(boxes, train_images, val_images, val_floor)
     else:
         plan.check_counts(val_counts, {})
-        val_boxes = {name: int(val_counts.get(name, 0)) for name in plan.HIGHWAY_CLASSES}
+        val_boxes = _of_every_class(val_counts)
     # Mask evaluation has to see every object of a mask class, and none of the others.
     val_masks = {name: n if plan.SEGMENTATION_COUNTS[name] else 0 for name, n in val_boxes.items()}
     # Named only where it is another one: sets of an earlier version stay the same set.
@@ -87,3 +86,7 @@ def parameters_record(
         "mask_counts": {"train": masks, "val": val_masks},
         **empty,
     }
+
+
+def _of_every_class(counts: Mapping[str, int]) -> dict[str, int]:
+    return {name: int(counts.get(name, 0)) for name in plan.HIGHWAY_CLASSES}
