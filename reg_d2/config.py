@@ -66,6 +66,7 @@ def _loss_node() -> CfgNode:
     node.REFINEMENT.DELTA = 0.15  # distance at which g is 1/2, in image (boxes) or ROI (masks) diagonals
     node.REFINEMENT.FLOOR = 0.0  # the least g, in [0, 1]: f + (1 - f) g
     node.REFINEMENT.RENORMALIZE = True  # g to mean 1 over the batch
+    node.REFINEMENT.START = 0.0  # share of the schedule before which g = 1, in [0, 1)
     # beta and delta of each class are learned, from the values above, under SOLVER.PROXIMAL (E14)
     node.REFINEMENT.LEARNED = False
     node.UNCERTAINTY = _uncertainty_node()

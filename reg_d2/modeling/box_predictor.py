@@ -37,7 +37,7 @@ from .settings import (
     head_class_weights,
     loss_settings,
     primal_dual,
-    weight_start,
+    start_iteration,
 )
 
 
@@ -53,6 +53,7 @@ class REGFastRCNNOutputLayers(FastRCNNOutputLayers):
         box_loss: BoxLoss | None = None,
         class_weight: Tensor | None = None,
         weight_from: int = 0,
+        refinement_from: int = 0,
         balance: PrimalDual | None = None,
         class_names: list[str] | None = None,
         class_prior: Tensor | None = None,
@@ -69,6 +70,7 @@ class REGFastRCNNOutputLayers(FastRCNNOutputLayers):
             box_loss: what a project registered in place of our losses, with its outputs and scores; or None.
             class_weight: (C,) or None for 1.
             weight_from: the iteration from which they act.
+            refinement_from: the iteration from which g acts (E4).
             balance: multipliers of the classes (E12), or None.
             class_names: C names for the log.
             class_prior: (C,) logits of the classes' shares of the objects, for E8; None: 0.
@@ -119,6 +121,7 @@ class REGFastRCNNOutputLayers(FastRCNNOutputLayers):
             class_names=class_names,
             class_weight=class_weight,
             weight_from=weight_from,
+            refinement_from=refinement_from,
             balance=balance,
             prior_mean=shares if sigmoid else torch.cat([shares, shares.new_zeros(1)]),
         )
@@ -133,7 +136,8 @@ class REGFastRCNNOutputLayers(FastRCNNOutputLayers):
             "settings": loss_settings(node, "BOX"),
             "box_loss": box_loss(cfg),
             "class_weight": class_weight,
-            "weight_from": weight_start(cfg, "BOX"),
+            "weight_from": start_iteration(cfg, "BOX", "CLASS_WEIGHT"),
+            "refinement_from": start_iteration(cfg, "BOX", "REFINEMENT"),
             "balance": primal_dual(cfg, "BOX", class_weight, cfg.MODEL.ROI_HEADS.NUM_CLASSES),
             "class_names": class_counts(cfg, "BOX")[0],
             "class_prior": class_prior(cfg),
@@ -210,16 +214,15 @@ class REGFastRCNNOutputLayers(FastRCNNOutputLayers):
         targets = cat([p.gt_classes for p in proposals], dim=0)
         if self.box_loss is not None:
             return self.box_loss(logits.float(), targets)
-        state, refinement = self.loss_state, self.settings.refinement
+        state, settings = self.loss_state, self.loss_state.settings_now()
+        refinement = settings.refinement
         distance = None if refinement is None else cat([p.class_distance for p in proposals], dim=0)
-        terms = box_terms(
-            logits, targets, self.settings, state.weights(), distance, log_variance, learned=state.learned()
-        )
+        terms = box_terms(logits, targets, settings, state.weights(), distance, log_variance, learned=state.learned())
         if state.balance is not None:
-            state.update_balance(*box_class_losses(logits, targets, self.settings, log_variance))
+            state.update_balance(*box_class_losses(logits, targets, settings, log_variance))
         g_mean = None if refinement is None else terms.refinement / terms.count.clamp(min=1)
         state.log(g_mean, log_variance)
-        sigmoid = self.settings.activation == "sigmoid"
+        sigmoid = settings.activation == "sigmoid"
         return divide(
             terms,
             by="foreground" if sigmoid else "weights",

@@ -5,6 +5,7 @@ Shape shorthand:
 """
 
 import logging
+from dataclasses import replace
 
 import torch
 from detectron2.utils.events import get_event_storage
@@ -31,6 +32,7 @@ class LossState(nn.Module):
         class_names: list[str] | None = None,
         class_weight: Tensor | None = None,
         weight_from: int = 0,
+        refinement_from: int = 0,
         balance: PrimalDual | None = None,
         prior_mean: Tensor | float = 0.0,
     ):
@@ -42,12 +44,13 @@ class LossState(nn.Module):
             class_names: C names for the log; None: their indices.
             class_weight: (C,) or None for 1.
             weight_from: the iteration from which they act.
+            refinement_from: the iteration from which g acts.
             balance: multipliers that stand in for the class weights.
             prior_mean: (A,) logits, or one for all: the means of the prior of E8.
         """
         super().__init__()
         self.name, self.settings, self.balance = name, settings, balance
-        self.weight_from = weight_from
+        self.weight_from, self.refinement_from = weight_from, refinement_from
         self.class_names = class_names or [str(c) for c in range(num_classes)]
         self.register_buffer("class_weight", class_weight, persistent=False)
         self.register_buffer("prior_mean", torch.as_tensor(prior_mean, dtype=torch.float32), persistent=False)
@@ -61,8 +64,11 @@ class LossState(nn.Module):
         """(C,) the weight of each class in this step, or None for 1."""
         if self.balance is not None:
             return self.balance.weights()
-        late = self.weight_from > 0 and get_event_storage().iter < self.weight_from
-        return None if late else self.class_weight
+        return None if _before(self.weight_from) else self.class_weight
+
+    def settings_now(self) -> LossSettings:
+        """The settings of this step: without the refinement until it starts."""
+        return replace(self.settings, refinement=None) if _before(self.refinement_from) else self.settings
 
     def learned(self) -> LearnedRefinement | None:
         return None if self.beta is None else LearnedRefinement(self.beta, self.delta)
@@ -108,6 +114,10 @@ class LossState(nn.Module):
                 smoothing_hint=False,
                 **{f"reg/{self.name}_{key}{name}": x for name, x in zip(names, numbers, strict=True)},
             )
+
+
+def _before(iteration: int) -> bool:
+    return iteration > 0 and get_event_storage().iter < iteration
 
 
 def say_fresh_variance(module: nn.Module, incompatible) -> None:

@@ -25,7 +25,7 @@ from ..losses import (
 from ..optim import PrimalDual
 from .distributed import reduce_mean
 from .loss_state import LossState, say_fresh_variance
-from .settings import class_counts, head_class_weights, loss_settings, mask_channels, primal_dual, weight_start
+from .settings import class_counts, head_class_weights, loss_settings, mask_channels, primal_dual, start_iteration
 
 
 @ROI_MASK_HEAD_REGISTRY.register()
@@ -44,6 +44,7 @@ class REGMaskHead(MaskRCNNConvUpsampleHead):
         channels: Tensor,
         class_weight: Tensor | None = None,
         weight_from: int = 0,
+        refinement_from: int = 0,
         balance: PrimalDual | None = None,
         class_names: list[str] | None = None,
         initial_log_variance: float = -4.0,
@@ -58,6 +59,7 @@ class REGMaskHead(MaskRCNNConvUpsampleHead):
             channels: (C,) channel of each class, -1 for one that has boxes only.
             class_weight: one weight a class with masks, in the order of the classes, or None for 1.
             weight_from: the iteration from which they act.
+            refinement_from: the iteration from which g acts (E4).
             balance: multipliers of the classes with masks (E12), or None.
             class_names: of the classes with masks, for the log.
             initial_log_variance: log sigma^2 of every logit at the start (E7).
@@ -83,6 +85,7 @@ class REGMaskHead(MaskRCNNConvUpsampleHead):
             class_names=class_names,
             class_weight=class_weight,
             weight_from=weight_from,
+            refinement_from=refinement_from,
             balance=balance,
             # The prior of a pixel is 1/2: how often its class occurs says nothing of the pixels inside the object.
             prior_mean=0.0,
@@ -99,7 +102,8 @@ class REGMaskHead(MaskRCNNConvUpsampleHead):
             "settings": loss_settings(node, "MASK"),
             "channels": channels,
             "class_weight": class_weight,
-            "weight_from": weight_start(cfg, "MASK"),
+            "weight_from": start_iteration(cfg, "MASK", "CLASS_WEIGHT"),
+            "refinement_from": start_iteration(cfg, "MASK", "REFINEMENT"),
             "balance": primal_dual(cfg, "MASK", class_weight, int((channels >= 0).sum())),
             "class_names": class_counts(cfg, "MASK")[0],
             "initial_log_variance": node.UNCERTAINTY.INITIAL_LOG_VARIANCE,
@@ -129,7 +133,8 @@ class REGMaskHead(MaskRCNNConvUpsampleHead):
 
     def _losses(self, logits: Tensor, log_variance: Tensor | None, instances: list[Instances]):
         """Pairs of name and loss."""
-        state, refinement = self.loss_state, self.settings.refinement
+        state, settings = self.loss_state, self.loss_state.settings_now()
+        refinement = settings.refinement
         instances = [x for x in instances if len(x)]
         classes = cat([x.gt_classes for x in instances]) if instances else self.channels.new_zeros(0)
         masks = [x.gt_masks.crop_and_resize(x.proposal_boxes.tensor, logits.shape[-1]) for x in instances]
@@ -140,16 +145,16 @@ class REGMaskHead(MaskRCNNConvUpsampleHead):
         _log_accuracy(mean.detach() > self.settings.even, masks)
         distance = None if refinement is None else mask_distance(masks)
         terms = mask_terms(
-            mean, masks, classes, self.settings, state.weights(), distance, log_variance_of_own, state.learned()
+            mean, masks, classes, settings, state.weights(), distance, log_variance_of_own, state.learned()
         )
         if state.balance is not None:
             state.update_balance(
-                *mask_class_losses(mean, masks, classes, len(state.class_names), self.settings, log_variance_of_own)
+                *mask_class_losses(mean, masks, classes, len(state.class_names), settings, log_variance_of_own)
             )
         state.log(None if refinement is None else terms.refinement / terms.count.clamp(min=1), log_variance_of_own)
         loss = divide(
             terms,
-            by=self.settings.divisor,
+            by=settings.divisor,
             renormalize=refinement is not None and refinement.renormalize,
             average=reduce_mean,
         )

@@ -193,27 +193,29 @@ def head_class_weights(cfg: CfgNode, task: str) -> Tensor | None:
         raise ValueError(f"MODEL.REG.{task}.CLASS_WEIGHT: {error}") from None
 
 
-def weight_start(cfg: CfgNode, task: str) -> int:
-    """The iteration from which the class weights of a head act, from ``CLASS_WEIGHT.START``.
+def start_iteration(cfg: CfgNode, task: str, part: str) -> int:
+    """The iteration from which a part of a head's loss acts, from the share of the schedule in its ``START``.
 
     Args:
         cfg: the whole config.
         task: ``BOX`` or ``MASK``.
+        part: ``CLASS_WEIGHT`` (E10) or ``REFINEMENT`` (E4).
 
     Raises:
-        ValueError: START is outside [0, 1), or with dual ascent, which starts from the weights.
+        ValueError: START is outside [0, 1), or above 0 with what learns from the first step on: dual ascent, which
+            starts from the weights, or a learned refinement.
     """
     node = cfg.MODEL.REG[task]
-    share = node.CLASS_WEIGHT.START
-    if not 0 <= share < 1:
+    share, key = node[part].START, f"{task}.{part}.START"
+    never, learner, switch = {
+        "CLASS_WEIGHT": ("the scheme 'uniform'", "PRIMAL_DUAL", "ENABLED"),
+        "REFINEMENT": ("REFINEMENT.ENABLED False", "REFINEMENT", "LEARNED"),
+    }[part]
+    check_range(key, share, "[0, 1)", f", a share of the schedule; for none at all, {never}")
+    if share > 0 and node[learner][switch]:
         raise ValueError(
-            f"MODEL.REG.{task}.CLASS_WEIGHT.START is {share}: expected a share of the schedule in [0, 1); for no "
-            "weights at all, the scheme 'uniform'"
-        )
-    if share > 0 and node.PRIMAL_DUAL.ENABLED:
-        raise ValueError(
-            f"MODEL.REG.{task}.CLASS_WEIGHT.START is {share} with PRIMAL_DUAL.ENABLED: dual ascent moves the weights "
-            "from the first step on; set one of them back"
+            f"MODEL.REG.{key} is {share} with {learner}.{switch}, which learns from the first step on; set one of "
+            "them back"
         )
     return round(share * cfg.SOLVER.MAX_ITER)
 

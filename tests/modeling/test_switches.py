@@ -152,9 +152,13 @@ def test_the_weight_of_the_kl_grows_over_its_warm_up():
     assert [v / values[0] for v in values] == pytest.approx([1, 5, 10, 10], rel=1e-4)
 
 
-def test_late_weights_are_one_before_their_start():
-    model = tiny_model(*both("CLASS_WEIGHT.START", 0.25), "SOLVER.MAX_ITER", 40)
-    plain, weighted = tiny_model(*both("CLASS_WEIGHT.SCHEME", "uniform")), tiny_model()
+@pytest.mark.parametrize(
+    ("part", "off"),
+    [("CLASS_WEIGHT", ("CLASS_WEIGHT.SCHEME", "uniform")), ("REFINEMENT", ("REFINEMENT.ENABLED", False))],
+)
+def test_late_weights_and_a_late_refinement_are_one_before_their_start(part, off):
+    model = tiny_model(*both(f"{part}.START", 0.25), "SOLVER.MAX_ITER", 40)
+    plain, full = tiny_model(*both(*off)), tiny_model()
 
     def losses(model, iteration):
         torch.manual_seed(0)
@@ -163,8 +167,8 @@ def test_late_weights_are_one_before_their_start():
         return [found[key].item() for key in ("loss_cls", "loss_mask")]
 
     assert losses(model, 9) == losses(plain, 9)
-    assert losses(model, 10) == losses(weighted, 10)
-    assert all(a != b for a, b in zip(losses(plain, 10), losses(weighted, 10), strict=True))
+    assert losses(model, 10) == losses(full, 10)
+    assert all(a != b for a, b in zip(losses(plain, 10), losses(full, 10), strict=True))
 
 
 def test_multipliers_move_weight_to_the_class_with_the_larger_loss_and_are_logged():
@@ -216,6 +220,8 @@ def test_the_gradient_of_a_renormalised_learned_g_is_that_of_the_quotient():
         ([*COSINE, BOX + "COSINE.TEMPERATURE", -1.0], "temperature.*-1.0"),
         ([BOX + "CLASS_WEIGHT.START", 1.0], "BOX.CLASS_WEIGHT.START is 1.0.*'uniform'"),
         ([*BALANCE, MASK + "CLASS_WEIGHT.START", 0.5], "MASK.CLASS_WEIGHT.START is 0.5 with PRIMAL_DUAL.ENABLED"),
+        ([MASK + "REFINEMENT.START", -0.1], r"MASK.REFINEMENT.START is -0.1: expected a number in \[0, 1\)"),
+        ([*LEARNED, BOX + "REFINEMENT.START", 0.5], "BOX.REFINEMENT.START is 0.5 with REFINEMENT.LEARNED"),
         ([*LEARNED, BOX + "REFINEMENT.RENORMALIZE", False], "BOX.REFINEMENT.LEARNED needs REFINEMENT.RENORMALIZE"),
         ([MASK + "REFINEMENT.FLOOR", 1.5], r"MASK.REFINEMENT.FLOOR is 1.5: expected a number in \[0, 1\]"),
         ([*LEARNED, BOX + "REFINEMENT.DELTA", -3.0], r"BOX.REFINEMENT.DELTA is -3.0: with .*in \[0, 1\]"),
