@@ -88,9 +88,9 @@ class Comparison:
     @property
     def made_from(self) -> dict[str, str]:
         """Row -> the row that it was made from, where that is not what it is compared with anyway."""
-        rows = self.study.rows
+        rows, second = self.study.rows, self.study.also_versus
         parents = {r: rows[r].parent or rows[r].evaluate_of for r in self.rows}
-        return {r: p for r, p in parents.items() if p in self.rows and p != rows[r].versus}
+        return {r: p for r, p in parents.items() if p in self.rows and p not in (rows[r].versus, second)}
 
     @property
     def also_versus(self) -> dict[str, str]:
@@ -167,10 +167,11 @@ def _notes(comparison: Comparison) -> list[str]:
     notes: list[str] = []
     if not comparison.rows:
         return notes
-    wanted = len(comparison.study.seeds)
+    dataset = comparison.study.datasets[comparison.dataset]
+    wanted = len(dataset.seeds)
     if lacking := [f"{row} {len(seeds)}" for row, seeds in comparison.rows.items() if len(seeds) < wanted]:
         notes.append(f"fewer than {wanted} seeds: {', '.join(lacking)}")
-    if absent := [row for row in comparison.study.rows if row not in comparison.rows]:
+    if absent := [row for row in dataset.rows if row not in comparison.rows]:
         notes.append(f"no results yet: {', '.join(absent)}")
     results = [result for seeds in comparison.rows.values() for result in seeds.values()]
     if copied := sorted({r["copied_from"].split("/")[0] for r in results if "copied_from" in r}):

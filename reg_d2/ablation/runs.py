@@ -116,10 +116,10 @@ def all_runs(study: Study, output: str | os.PathLike, results: str | os.PathLike
     """
     runs: dict[tuple[str, str, int], Run] = {}
     for dataset in study.datasets.values():
-        resolved = {name: _resolve(study, dataset.name, name) for name in study.rows}
+        resolved = {name: _resolve(study, dataset.name, name) for name in dataset.rows}
         # An evaluation comes after the run whose checkpoint it takes.
-        ordered = sorted(study.rows.values(), key=lambda row: row.evaluate_of is not None)
-        for seed in study.seeds:
+        ordered = sorted((study.rows[x] for x in dataset.rows), key=lambda row: row.evaluate_of is not None)
+        for seed in dataset.seeds:
             for row in ordered:
                 options, max_iter, files, config = resolved[row.name]
                 config = {**config, "SEED": seed}
@@ -184,13 +184,17 @@ def select(runs: Collection[Run], **chosen: Collection | None) -> list[Run]:
     """The runs whose ``dataset``, ``row`` and ``seed`` are among those chosen (None: all).
 
     Raises:
-        StudyError: a choice that the study does not have.
+        StudyError: a choice that the study does not have, or not together.
     """
     for key, values in chosen.items():
         known = dict.fromkeys(getattr(run, key) for run in runs)
         if unknown := [v for v in values or () if v not in known]:
             raise StudyError(f"the study has no {key} {unknown[0]!r}; it has {', '.join(map(str, known))}")
-    return [run for run in runs if all(v is None or getattr(run, k) in v for k, v in chosen.items())]
+    found = [run for run in runs if all(v is None or getattr(run, k) in v for k, v in chosen.items())]
+    if not found:
+        wanted = "; ".join(f"{k} {', '.join(map(str, v))}" for k, v in chosen.items() if v is not None)
+        raise StudyError(f"the study has no run with {wanted}: see the rows and seeds of its data sets")
+    return found
 
 
 def state_of(run: Run) -> str:

@@ -10,6 +10,8 @@ datasets:
     make: tools/make_highway.py --output {datasets}/highway_study
   track_signs:
     base: configs/real/track_signs.yaml     # in place of the study's base
+    seeds: [3, 4]                           # in place of the study's
+    rows: [cross_entropy, both]             # of the study's rows, those that this data set has
 rows:
   cross_entropy: {config: configs/ablations/cross_entropy.yaml}
   focusing: {set: {MODEL.REG.*.GAMMA: 1.0}}
@@ -36,7 +38,7 @@ STUDY_KEYS = (
     *("description", "base", "set", "base_row", "also_versus"),
     *("seeds", "datasets", "rows", "program", "paper_tables"),
 )
-DATASET_KEYS = ("base", "set", "make")
+DATASET_KEYS = ("base", "set", "make", "seeds", "rows")
 ROW_KEYS = ("config", "set", "from", "evaluate_of", "versus", "label")
 GIVEN_BY_THE_STUDY = {"SEED": "use the study's seeds", "OUTPUT_DIR": "use --output"}
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+]*")
@@ -68,11 +70,19 @@ class Row:
 
 @dataclass(frozen=True)
 class Dataset:
-    """One data set of a study: base config (a path), options on top of it, and the command that makes the data."""
+    """One data set of a study.
+
+    Attributes:
+        base, options: the path of a config, and options on top of it.
+        seeds, rows: those that are wanted on it; names of rows in the order of the study.
+        make: the command that makes the data, () where they are just there.
+    """
 
     name: str
     base: str
     options: Mapping[str, str]
+    seeds: tuple[int, ...]
+    rows: tuple[str, ...]
     make: tuple[str, ...] = ()
 
 
@@ -88,7 +98,6 @@ class Study:
     path: Path
     description: str
     base_row: str
-    seeds: tuple[int, ...]
     datasets: Mapping[str, Dataset]
     rows: Mapping[str, Row]
     program: str = PROGRAM
@@ -164,8 +173,7 @@ class _Reader:
             path=self.path,
             description=self._text(content.get("description"), "description"),
             base_row=content["base_row"],
-            seeds=self._seeds(content["seeds"]),
-            datasets={n: self._dataset(n, v, content.get("base"), shared) for n, v in datasets.items()},
+            datasets={n: self._dataset(n, v, content, shared, rows) for n, v in datasets.items()},
             rows=rows,
             program=program,
             program_name=Path(program).resolve().relative_to(REPOSITORY).as_posix() if inside else written,
@@ -173,14 +181,32 @@ class _Reader:
             also_versus=also_versus,
         )
 
-    def _dataset(self, name: str, value: Any, base: str | None, shared: Mapping[str, str]) -> Dataset:
+    def _dataset(
+        self, name: str, value: Any, study: Mapping[str, Any], shared: Mapping[str, str], rows: Mapping[str, Row]
+    ) -> Dataset:
         value = self._mapping(value, f"data set {name!r}", DATASET_KEYS)
-        base = value.get("base", base)
+        base = value.get("base", study.get("base"))
         if base is None:
             self._fail(f"data set {name!r} has no base config: give it one, or the study")
         options = {**shared, **self._set(value.get("set"), f"set of data set {name!r}")}
         base = self._file(base, "base" if "base" not in value else f"base of data set {name!r}")
-        return Dataset(name, base, options, self._make(value.get("make"), f"make of data set {name!r}"))
+        seeds = self._seeds(study["seeds"], "seeds")
+        if "seeds" in value:
+            seeds = self._seeds(value["seeds"], f"seeds of data set {name!r}")
+        chosen = self._rows_of(name, value["rows"], rows) if "rows" in value else tuple(rows)
+        make = self._make(value.get("make"), f"make of data set {name!r}")
+        return Dataset(name, base, options, seeds, chosen, make)
+
+    def _rows_of(self, name: str, value: Any, rows: Mapping[str, Row]) -> tuple[str, ...]:
+        what = f"rows of data set {name!r}"
+        if not isinstance(value, list) or not value:
+            self._fail(f"{what} is {value!r}; expected a list of the study's rows")
+        for row in value:
+            self._one_of(row, rows, f"one of the {what}")
+            source = rows[row].evaluate_of
+            if source is not None and source not in value:
+                self._fail(f"{what} have {row!r} without {source!r}, whose checkpoints it evaluates")
+        return tuple(row for row in rows if row in value)
 
     def _make(self, value: Any, what: str) -> tuple[str, ...]:
         try:
@@ -234,10 +260,10 @@ class _Reader:
             options |= self._settings(content, file)
         return options | self._set(value.get("set"), f"set of row {name!r}")
 
-    def _seeds(self, value: Any) -> tuple[int, ...]:
+    def _seeds(self, value: Any, what: str) -> tuple[int, ...]:
         good = isinstance(value, list) and value and all(type(s) is int and s >= 0 for s in value)
         if not good or len(set(value)) != len(value):
-            self._fail(f"seeds is {value!r}; expected a list of different whole numbers from 0 up, such as [0, 1, 2]")
+            self._fail(f"{what} is {value!r}; expected a list of different whole numbers from 0 up, such as [0, 1, 2]")
         return tuple(value)
 
     def _file(self, value: Any, what: str) -> str:

@@ -120,11 +120,6 @@ def _shown(comparison: Comparison, metrics: Sequence[Metric]) -> list[Metric]:
 
 
 def _difference_tables(comparison: Comparison) -> list[str]:
-    explained = (
-        "row minus the one it is held against, mean [95 % interval] over the seeds that both have, p of the paired "
-        "t-test after Holm's correction for the rows of a column, bold below 0.05; of two seeds the mean (and both), "
-        "of one its difference, without a test"
-    )
     shown = {
         title: m
         for what, metrics in (("box", BOXES), ("mask", MASKS))
@@ -133,7 +128,13 @@ def _difference_tables(comparison: Comparison) -> list[str]:
         for title in [f"{what} {m.title}"]
     }
     second = comparison.study.also_versus
-    titles = ("Differences", "Step by step", f"Against {_label(comparison, second)}" if second else "")
+    titles = (
+        "**Differences**: row minus the one it is held against, mean [95 % interval] over the seeds that both have, p "
+        "of the paired t-test after Holm's correction for the rows of a column, bold below 0.05; of two seeds the mean "
+        "(and both), of one its difference, without a test.",
+        "**Step by step**: the same against the row that each was made from.",
+        f"**Against {_label(comparison, second)}**: the same." if second else "",
+    )
     tables = []
     for title, (others, estimates, corrected) in zip(titles, comparison.references, strict=True):
         if not others:
@@ -146,7 +147,7 @@ def _difference_tables(comparison: Comparison) -> list[str]:
             ]
             for row, other in others.items()
         ]
-        tables.append(f"**{title}**: {explained}.\n\n{_table(rows, ['row', 'against', *shown])}")
+        tables.append(f"{title}\n\n{_table(rows, ['row', 'against', *shown])}")
     return tables
 
 
@@ -211,10 +212,11 @@ def _number(value: float | None, metric: Metric) -> str:
 
 
 def _duration(seconds: float) -> str:
-    """``: 12 min of training``, ``: 3.2 h of training``: the runs' own time, side by side or not."""
+    """``: 12 min of training in sum``, ``: 3.2 h of training in sum``: of all runs, side by side or not."""
     if not seconds:
         return ""
-    return f": {seconds / 60:.0f} min of training" if seconds < 2 * 3600 else f": {seconds / 3600:.1f} h of training"
+    time = f"{seconds / 60:.0f} min" if seconds < 2 * 3600 else f"{seconds / 3600:.1f} h"
+    return f": {time} of training in sum"
 
 
 def _plain(value) -> str | int | None:

@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from reg_d2.ablation.options import changed_keys, config_hash, deciding, to_options
-from reg_d2.ablation.runs import all_runs
+from reg_d2.ablation.runs import all_runs, select
 from reg_d2.ablation.study import DATASET_KEYS, ROW_KEYS, STUDY_KEYS, StudyError, load_study
 from reg_d2.data.catalog import REPOSITORY, read_catalog
 from reg_d2.engine import load_config
@@ -19,11 +19,9 @@ def test_ready_studies_load_and_every_row_is_a_config(path, tmp_path):
         pytest.skip("the peers are not part of this checkout")
     study = load_study(path)
     runs = all_runs(study, tmp_path, tmp_path)
-    assert len(runs) == len(study.rows) * len(study.seeds) * len(study.datasets)
-    for dataset in study.datasets:
-        rows = {
-            run.row: config_hash(run.config) for run in runs if run.dataset == dataset and run.seed == study.seeds[0]
-        }
+    assert len(runs) == sum(len(d.rows) * len(d.seeds) for d in study.datasets.values())
+    for name, dataset in study.datasets.items():
+        rows = {r.row: config_hash(r.config) for r in runs if r.dataset == name and r.seed == dataset.seeds[0]}
         assert len(set(rows.values())) == len(rows), f"two rows of {path.stem} are the same config: {rows}"
     catalog = read_catalog("configs/datasets.yaml")
     for run in runs:
@@ -219,6 +217,9 @@ def test_another_program_counts(workshop):
         ("rows: {a: {label: b}, b: {}}", "rows 'a' and 'b' have the same label 'b'"),
         ("rows: {a: {label: [x]}}", r"label of row 'a' is \['x'\]; expected text"),
         ("seeds: 3", r"seeds is 3; expected a list of different whole numbers from 0 up, such as \[0, 1, 2\]"),
+        ("datasets: {d: {seeds: [-1]}}", r"seeds of data set 'd' is \[-1\]; expected a list of different whole"),
+        ("datasets: {d: {rows: a}}", "rows of data set 'd' is 'a'; expected a list of the study's rows"),
+        ("datasets: {d: {rows: [aa]}}", "one of the rows of data set 'd' is 'aa'. Did you mean 'a'"),
         ("paper_tables: never", "paper_tables is 'never'; expected true or false"),
         ("rows: {a: {set: {SOLVER.MAX_ITER.X: 1}}}", "row 'a' on d, base "),
         ("rows: {a: {set: {SEED: 5}}}", "set of row 'a' has SEED, .* use the study's seeds"),
@@ -245,6 +246,21 @@ def test_a_wrong_study_is_told_what_is_wrong(tmp_path, change, message):
     with pytest.raises(StudyError, match=message) as raised:
         all_runs(load_study(file), tmp_path, tmp_path)
     assert str(file) in str(raised.value)
+
+
+def test_a_data_set_may_have_rows_and_seeds_of_its_own(workshop):
+    rows = {"tuned": {"evaluate_of": "plain", "set": {"TEST.DETECTIONS_PER_IMAGE": 5}}}
+    workshop.content["rows"] |= rows
+    workshop.write(datasets={"roads": {}, "paths": {"rows": ["tuned", "plain"], "seeds": [7]}})
+    runs = all_runs(load_study(workshop.file), workshop.output, workshop.results)
+    paths, roads = ({(run.row, run.seed) for run in runs if run.dataset == name} for name in ("paths", "roads"))
+    assert paths == {("plain", 7), ("tuned", 7)}
+    assert roads == {(row, seed) for row in workshop.content["rows"] for seed in workshop.content["seeds"]}
+    with pytest.raises(StudyError, match="no run with dataset paths; seed 0: see the rows and seeds"):
+        select(runs, dataset=["paths"], row=None, seed=[0])
+    workshop.write(datasets={"paths": {"rows": ["tuned"]}})
+    with pytest.raises(StudyError, match="rows of data set 'paths' have 'tuned' without 'plain', whose checkpoints"):
+        load_study(workshop.file)
 
 
 def test_what_is_left_empty_is_not_there(workshop):
@@ -291,7 +307,7 @@ def test_the_guides_example_is_a_study_and_has_every_key(tmp_path):
     content = yaml.safe_load(example)
     (tmp_path / "my_roads.yaml").write_text(f"_BASE_: {REPOSITORY / 'configs/demo.yaml'}\n")
     study = load_study(tmp_path / "my_study.yaml")
-    assert len(all_runs(study, tmp_path, tmp_path)) == 2 * 4 * 3
+    assert len(all_runs(study, tmp_path, tmp_path)) == 4 * 3 + 2 * 5
     assert set(content) == set(STUDY_KEYS)
     assert set().union(*content["datasets"].values()) == set(DATASET_KEYS)
     assert set().union(*content["rows"].values()) == set(ROW_KEYS)

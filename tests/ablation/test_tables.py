@@ -71,7 +71,7 @@ def test_the_markdown_says_the_same(filled):
     assert re.search(r"\| the best +\| +plain +\| +\*?\*?\+5.2 \[", text)
     assert "**Step by step**" in text and re.search(r"\| the best +\| +better +\|", text)
     assert "box AP 1.0, mask AP 1.0" in text, "each row's deviation over seeds is close to 1"
-    assert "- 9 results from an abacus, torch 2.0, 3 runs side by side: 30 min of training" in text
+    assert "- 9 results from an abacus, torch 2.0, 3 runs side by side: 30 min of training in sum" in text
     assert "0.250 ± 0.000" in text and "900 ± 0" in text
     assert "(roads.svg)" in text
 
@@ -83,7 +83,7 @@ def test_numbers_of_another_study_are_named_and_their_time_is_not_counted_again(
             run.result.write_text(json.dumps(content))
     filled.main("--tables-only")
     text = (filled.results / "trial/table.md").read_text()
-    assert "- 9 results from an abacus, torch 2.0, 3 runs side by side: 20 min of training" in text
+    assert "- 9 results from an abacus, torch 2.0, 3 runs side by side: 20 min of training in sum" in text
     assert "- 3 results are those of equal runs of earlier" in text
 
 
@@ -94,7 +94,7 @@ def test_the_number_of_workers_is_said_where_it_is_not_one(filled):
         store(run, AP[run.row][run.seed], hardware={"device": "an abacus", "workers": workers})
     filled.main("--tables-only")
     text = (filled.results / "trial/table.md").read_text()
-    assert "- 2 results from an abacus, torch 2.0, 4 workers: 7 min of training" in text
+    assert "- 2 results from an abacus, torch 2.0, 4 workers: 7 min of training in sum" in text
     assert "different numbers of workers: 7 from 1, 2 from 4; batch, rate and steps are scaled" in text
 
 
