@@ -112,6 +112,9 @@ def _add_data_keys(cfg: CfgNode) -> None:
 
 
 def _add_solver_keys(cfg: CfgNode) -> None:
+    # Learning rate of parameters on a manifold, over that of the others (E13): a step on the unit sphere turns a row
+    # less than the same step turns a row of a linear layer, which is shorter than 1 at the start.
+    cfg.SOLVER.MANIFOLD_LR_FACTOR = 1.0
     # After each step of the optimiser, the proximal operator of a penalty at the parameter's own learning rate (E14).
     cfg.SOLVER.PROXIMAL = CfgNode()
     # Learned beta_c, delta_c (REFINEMENT.LEARNED): l1 distance to their start, beta >= 0 and delta in [0, 1] kept.

@@ -27,28 +27,26 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
 
     P_w is the projection on the tangent space at w, R_w the retraction; v is carried along to the new tangent space.
     Euclidean parameters keep Detectron2's groups and get the same updates, to the bit. Manifold parameters take the
-    learning rate of the group that they leave, ``SOLVER.MOMENTUM``, ``SOLVER.NESTEROV`` and
-    ``SOLVER.CLIP_GRADIENTS``; no weight decay: on the sphere it has no tangential part. Learned beta and delta of the
-    refinement have a group of their own, without weight decay (it would pull them to 0, not to their start) and with
-    the learning rate times ``SOLVER.PROXIMAL.REFINEMENT_LR_FACTOR``.
+    learning rate of the group that they leave times ``SOLVER.MANIFOLD_LR_FACTOR``, and ``SOLVER.MOMENTUM``,
+    ``SOLVER.NESTEROV`` and ``SOLVER.CLIP_GRADIENTS``; no weight decay: on the sphere it has no tangential part. Learned
+    beta and delta of the refinement have a group of their own, without weight decay (it would pull them to 0, not to
+    their start) and with the learning rate times ``SOLVER.PROXIMAL.REFINEMENT_LR_FACTOR``.
 
     Returns:
         What ``detectron2.solver.build_optimizer`` returns where the model has no trainable manifold parameter;
         otherwise a ChainedOptimizer of that one and ``geoopt.optim.RiemannianSGD``. Proximal steps are attached.
 
     Raises:
-        ValueError: a penalty is negative, a penalty has no parameters, or a pattern of
+        ValueError: a factor of a learning rate or a penalty is negative, a penalty has no parameters, or a pattern of
             ``SOLVER.PROXIMAL.PARAMETERS`` matches no parameter, or one that has a rule of its own.
     """
     optimizer = solver.build_optimizer(cfg, model)
     learned = {id(p) for name, p in model.named_parameters() if name.endswith(tuple(REFINEMENT_BOXES))}
-    factor = cfg.SOLVER.PROXIMAL.REFINEMENT_LR_FACTOR
-    if not 0 <= factor < math.inf:
-        raise ValueError(f"SOLVER.PROXIMAL.REFINEMENT_LR_FACTOR is {factor}: expected a finite number >= 0")
-    for group in _take_out(optimizer, lambda p: id(p) in learned):
-        rate = group["lr"] * factor
-        optimizer.add_param_group({"params": group["params"], "lr": rate, "weight_decay": 0.0})
-    groups = _take_out(optimizer, lambda p: isinstance(p, ManifoldParameter))
+    factor = _factor("PROXIMAL.REFINEMENT_LR_FACTOR", cfg.SOLVER.PROXIMAL.REFINEMENT_LR_FACTOR)
+    for group in _take_out(optimizer, lambda p: id(p) in learned, factor):
+        optimizer.add_param_group({**group, "weight_decay": 0.0})
+    factor = _factor("MANIFOLD_LR_FACTOR", cfg.SOLVER.MANIFOLD_LR_FACTOR)
+    groups = _take_out(optimizer, lambda p: isinstance(p, ManifoldParameter), factor)
     if groups:
         riemannian = maybe_add_gradient_clipping(cfg, RiemannianSGD)(
             groups, lr=cfg.SOLVER.BASE_LR, momentum=cfg.SOLVER.MOMENTUM, nesterov=cfg.SOLVER.NESTEROV
@@ -65,13 +63,22 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
     return optimizer
 
 
-def _take_out(optimizer: torch.optim.Optimizer, condition: Callable[[nn.Parameter], bool]) -> list[dict]:
-    """Remove the parameters that fulfil a condition; returns their groups, of parameters and learning rate."""
+def _factor(key: str, factor: float) -> float:
+    """A factor on learning rates, checked; ``key`` is below ``SOLVER``."""
+    if not 0 <= factor < math.inf:
+        raise ValueError(f"SOLVER.{key} is {factor}: expected a finite number >= 0")
+    return factor
+
+
+def _take_out(
+    optimizer: torch.optim.Optimizer, condition: Callable[[nn.Parameter], bool], factor: float
+) -> list[dict]:
+    """Remove the parameters that fulfil a condition; returns their groups: parameters, and learning rate x factor."""
     taken = []
     for group in optimizer.param_groups:
         chosen = [p for p in group["params"] if condition(p)]
         if chosen:
-            taken.append({"params": chosen, "lr": group["lr"]})
+            taken.append({"params": chosen, "lr": group["lr"] * factor})
             group["params"] = [p for p in group["params"] if not condition(p)]
     optimizer.param_groups = [group for group in optimizer.param_groups if group["params"]]
     return taken

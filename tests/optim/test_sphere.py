@@ -96,6 +96,18 @@ def test_groups_keep_detectron2s_settings():
     assert last["weight_decay"] == 0 and [type(p) for p in last["params"]] == [ManifoldParameter]
 
 
+def test_the_sphere_may_have_a_rate_of_its_own():
+    cfg = config()
+    cfg.SOLVER.MANIFOLD_LR_FACTOR = 4.0
+    rates = {type(p): g["lr"] for g in build_optimizer(cfg, spherical_model()).param_groups for p in g["params"]}
+    assert rates[ManifoldParameter] == pytest.approx(0.2)
+    rates = [g["lr"] for g in build_optimizer(cfg, Plain()).param_groups]
+    assert set(rates) <= {0.05, 0.1}, "and nothing else has it"
+    cfg.SOLVER.MANIFOLD_LR_FACTOR = -1.0
+    with pytest.raises(ValueError, match="SOLVER.MANIFOLD_LR_FACTOR is -1.0: expected a finite number >= 0"):
+        build_optimizer(cfg, spherical_model())
+
+
 def test_without_a_manifold_the_optimiser_is_detectron2s(monkeypatch):
     model, made = Plain(), []
 
