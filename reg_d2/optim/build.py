@@ -70,9 +70,7 @@ def _factor(key: str, factor: float) -> float:
     return factor
 
 
-def _take_out(
-    optimizer: torch.optim.Optimizer, condition: Callable[[nn.Parameter], bool], factor: float
-) -> list[dict]:
+def _take_out(optimizer: torch.optim.Optimizer, condition: Callable[[nn.Parameter], bool], factor: float) -> list[dict]:
     """Remove the parameters that fulfil a condition; returns their groups: parameters, and learning rate x factor."""
     taken = []
     for group in optimizer.param_groups:

@@ -104,7 +104,7 @@ def test_the_sphere_may_have_a_rate_of_its_own():
     rates = [g["lr"] for g in build_optimizer(cfg, Plain()).param_groups]
     assert set(rates) <= {0.05, 0.1}, "and nothing else has it"
     cfg.SOLVER.MANIFOLD_LR_FACTOR = -1.0
-    with pytest.raises(ValueError, match="SOLVER.MANIFOLD_LR_FACTOR is -1.0: expected a finite number >= 0"):
+    with pytest.raises(ValueError, match=r"SOLVER.MANIFOLD_LR_FACTOR is -1.0: expected a finite number >= 0"):
         build_optimizer(cfg, spherical_model())
 
 
