@@ -12,7 +12,12 @@ MASK_DIVISORS = ("pixels", "weights")
 EXPECTATIONS = ("monte_carlo", "quadrature")
 
 
-def _check_non_negative(key: str, value: float) -> None:
+def check_non_negative(key: str, value: float) -> None:
+    """Refuse a number below 0, or none; ``key`` is what the message names.
+
+    Raises:
+        ValueError: the value is negative, infinite or NaN.
+    """
     if not 0 <= value < math.inf:
         raise ValueError(f"{key} is {value}: expected a finite number >= 0")
 
@@ -32,7 +37,7 @@ class Refinement:
     def __post_init__(self):
         check_choice("REFINEMENT.DIRECTION", self.direction, DIRECTIONS)
         check_choice("REFINEMENT.METRIC", self.metric, METRICS)
-        _check_non_negative("REFINEMENT.BETA", self.beta)
+        check_non_negative("REFINEMENT.BETA", self.beta)
         if not math.isfinite(self.delta):
             raise ValueError(f"REFINEMENT.DELTA is {self.delta}: expected a finite number")
         if not 0 <= self.floor <= 1:
@@ -55,8 +60,8 @@ class FreeEnergy:
 
     def __post_init__(self):
         check_choice("UNCERTAINTY.FREE_ENERGY.METHOD", self.method, EXPECTATIONS)
-        _check_non_negative("UNCERTAINTY.FREE_ENERGY.WEIGHT", self.weight)
-        _check_non_negative("UNCERTAINTY.FREE_ENERGY.WARMUP_ITERS", self.warmup)
+        check_non_negative("UNCERTAINTY.FREE_ENERGY.WEIGHT", self.weight)
+        check_non_negative("UNCERTAINTY.FREE_ENERGY.WARMUP_ITERS", self.warmup)
         if not 0 < self.prior_std < math.inf:
             raise ValueError(f"UNCERTAINTY.FREE_ENERGY.PRIOR_STD is {self.prior_std}: expected a number > 0")
         if self.num_samples < 1:
@@ -100,8 +105,8 @@ class LossSettings:
     def __post_init__(self):
         check_choice("ACTIVATION", self.activation, ACTIVATIONS)
         check_choice("DIVISOR", self.divisor, MASK_DIVISORS)
-        _check_non_negative("GAMMA", self.gamma)
-        _check_non_negative("NEGATIVE_WEIGHT", self.negative_weight)
+        check_non_negative("GAMMA", self.gamma)
+        check_non_negative("NEGATIVE_WEIGHT", self.negative_weight)
         if self.activation == "softmax" and self.uncertainty is not None:
             self._check_softmax(self.uncertainty)
 

@@ -1,6 +1,5 @@
 """The optimiser of a run: Detectron2's, Riemannian SGD for parameters on a manifold (E13), proximal steps (E14)."""
 
-import math
 import re
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -13,6 +12,7 @@ from geoopt import ManifoldParameter
 from geoopt.optim import RiemannianSGD
 from torch import nn
 
+from ..losses.settings import check_non_negative
 from .chained import ChainedOptimizer
 from .proximal import attach_proximal, prox_group_l1, prox_l1, prox_l1_box
 
@@ -42,11 +42,11 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
     """
     optimizer = solver.build_optimizer(cfg, model)
     learned = {id(p) for name, p in model.named_parameters() if name.endswith(tuple(REFINEMENT_BOXES))}
-    factor = _factor("PROXIMAL.REFINEMENT_LR_FACTOR", cfg.SOLVER.PROXIMAL.REFINEMENT_LR_FACTOR)
-    for group in _take_out(optimizer, lambda p: id(p) in learned, factor):
+    check_non_negative("SOLVER.PROXIMAL.REFINEMENT_LR_FACTOR", cfg.SOLVER.PROXIMAL.REFINEMENT_LR_FACTOR)
+    check_non_negative("SOLVER.MANIFOLD_LR_FACTOR", cfg.SOLVER.MANIFOLD_LR_FACTOR)
+    for group in _take_out(optimizer, lambda p: id(p) in learned, cfg.SOLVER.PROXIMAL.REFINEMENT_LR_FACTOR):
         optimizer.add_param_group({**group, "weight_decay": 0.0})
-    factor = _factor("MANIFOLD_LR_FACTOR", cfg.SOLVER.MANIFOLD_LR_FACTOR)
-    groups = _take_out(optimizer, lambda p: isinstance(p, ManifoldParameter), factor)
+    groups = _take_out(optimizer, lambda p: isinstance(p, ManifoldParameter), cfg.SOLVER.MANIFOLD_LR_FACTOR)
     if groups:
         riemannian = maybe_add_gradient_clipping(cfg, RiemannianSGD)(
             groups, lr=cfg.SOLVER.BASE_LR, momentum=cfg.SOLVER.MOMENTUM, nesterov=cfg.SOLVER.NESTEROV
@@ -61,13 +61,6 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
     if rules:
         attach_proximal(optimizer, rules, {p: name for name, p in model.named_parameters()})
     return optimizer
-
-
-def _factor(key: str, factor: float) -> float:
-    """A factor on learning rates, checked; ``key`` is below ``SOLVER``."""
-    if not 0 <= factor < math.inf:
-        raise ValueError(f"SOLVER.{key} is {factor}: expected a finite number >= 0")
-    return factor
 
 
 def _take_out(optimizer: torch.optim.Optimizer, condition: Callable[[nn.Parameter], bool], factor: float) -> list[dict]:
@@ -86,8 +79,7 @@ def _rules(cfg: CfgNode, model: nn.Module) -> Iterator[tuple[nn.Parameter, Calla
     """Pairs of a parameter and its proximal operator, a function of value and learning rate."""
     node = cfg.SOLVER.PROXIMAL
     for key in ("REFINEMENT_L1", "L1", "GROUP_L1"):
-        if not 0 <= node[key] < math.inf:
-            raise ValueError(f"SOLVER.PROXIMAL.{key} is {node[key]}: expected a finite number >= 0")
+        check_non_negative(f"SOLVER.PROXIMAL.{key}", node[key])
     for key in ("L1", "GROUP_L1"):
         if node[key] and not node.PARAMETERS:
             raise ValueError(
