@@ -173,6 +173,11 @@ def _notes(comparison: Comparison) -> list[str]:
         notes.append(f"fewer than {wanted} seeds: {', '.join(lacking)}")
     if absent := [row for row in dataset.rows if row not in comparison.rows]:
         notes.append(f"no results yet: {', '.join(absent)}")
+    versus = {row: comparison.study.rows[row].versus for row in comparison.rows}
+    for other in dict.fromkeys(versus.values()):
+        if other not in dataset.rows:
+            alone = [row for row in versus if versus[row] == other]
+            notes.append(f"without differences: {', '.join(alone)}; this data set does not have {other}")
     results = [result for seeds in comparison.rows.values() for result in seeds.values()]
     if copied := sorted({r["copied_from"].split("/")[0] for r in results if "copied_from" in r}):
         count = sum("copied_from" in r for r in results)

@@ -19,6 +19,7 @@ from .study import StudyError
 KEEP = ("none", "final", "all")
 # With those that a killed run was writing.
 CHECKPOINTS = "*.pth*"
+RESULTS = "results.json"
 # There is a result: nothing to run.
 FINISHED = ("done", "changed")
 _IN_PROGRESS = "{} is in progress: wait for its end, or stop it (Ctrl-C, scancel), before it is done again"
@@ -94,13 +95,18 @@ class Execution:
 
     def _finish(self, status: int) -> str:
         try:
-            if status == 0:
+            if status == 0 and not (self._interrupted and self._unfinished()):
                 return self._record()
             if self._interrupted:
                 return "cut"
             return self._fail(f"exit status {status}")
         finally:
             self._lock.release()
+
+    def _unfinished(self) -> bool:
+        """Whether a program that was asked to stop and ended well left its work undone: it did not say so."""
+        ends_with = self.run.weights if self.run.source is None else self.run.folder / RESULTS
+        return not ends_with.is_file()
 
     def _record(self) -> str:
         try:
@@ -123,7 +129,7 @@ class Execution:
         keep_final = self._settings.keep == "final" or self.run.row in self._settings.sources
         if self._settings.keep == "all" or (keep_final and not self.run.weights.is_file()):
             return
-        for path in self.run.folder.glob(CHECKPOINTS):
+        for path in _checkpoints(self.run):
             if not (keep_final and path == self.run.weights):
                 path.unlink()
         if not keep_final:
@@ -131,9 +137,13 @@ class Execution:
 
 
 def begin(run: Run, data: Mapping[str, str], workers: int) -> None:
-    """Write into a run's folder what it is begun with; what was begun there otherwise is deleted first."""
+    """Write into a run's folder what it is begun with; what was begun there otherwise is deleted first.
+
+    So are numbers that an earlier try left: a program that ends well without writing any has none.
+    """
     if begun_otherwise(run, data, workers):
         _delete_state(run)
+    (run.folder / RESULTS).unlink(missing_ok=True)
     content = {"data": dict(data), "workers": workers, **made_with(run)}
     replace_text(run.folder / BEGUN_FILE, json.dumps(content, indent=2) + "\n")
 
@@ -173,6 +183,10 @@ def forget(runs: Sequence[Run]) -> None:
 
 def _delete_state(run: Run) -> None:
     """Checkpoints, what tells how far a training is, and its numbers; logs stay."""
-    files = ("last_checkpoint", "metrics.json", "results.json", "cost.json")
-    for path in [*run.folder.glob(CHECKPOINTS), *(run.folder / name for name in files)]:
+    files = ("last_checkpoint", "metrics.json", RESULTS, "cost.json")
+    for path in [*_checkpoints(run), *(run.folder / name for name in files)]:
         path.unlink(missing_ok=True)
+
+
+def _checkpoints(run: Run) -> list[Path]:
+    return [path for path in run.folder.glob(CHECKPOINTS) if path.is_file()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 from collections.abc import Callable, Mapping
@@ -72,6 +73,21 @@ def to_options(settings: Mapping[str, Any]) -> dict[str, str]:
         names = [key.replace("*", head, 1) for head in ("BOX", "MASK")] if key.startswith(BOTH_HEADS) else [key]
         options |= dict.fromkeys(names, str(value))
     return options
+
+
+def check_options(cfg: CfgNode, options: Mapping[str, str]) -> None:
+    """Check options against the config that they are to change, for what merging them lets pass or tells badly.
+
+    Raises:
+        ValueError: a key that the config does not have, or one left without a value.
+    """
+    known = _flat(cfg)
+    for key, value in options.items():
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            raise ValueError(f"no config has the key {key!r}.{f' Did you mean {near[0]!r}?' if near else ''}")
+        if value == "None" and known[key] is not None:
+            raise ValueError(f"{key} has no value")
 
 
 def deciding(cfg: CfgNode) -> dict[str, Any]:

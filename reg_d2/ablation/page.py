@@ -72,7 +72,7 @@ def _studies_of(text: str, page: Path, results: Path) -> dict[str, tuple[Study, 
         if mark.start() not in whole:
             raise ValueError(f"{page}: {mark[0].strip()} has no {END} before the next study, or the end of the page")
     for file in dict.fromkeys(mark[2] for mark in BLOCK.finditer(text)):
-        study = load_study(find_file(file, page))
+        study = load_study(find_file(file, page, "study"))
         found[file] = study, load_comparisons(study, all_runs(study, "output", results))
     return found
 

@@ -12,14 +12,15 @@ from typing import Any
 
 import numpy as np
 
+from ..data.catalog import REPOSITORY
 from ..evaluation import save_results
 from ..report.provenance import git_commit
+from .checks import check_result
 from .options import changed_keys, config_hash, reference_workers
 
 TASKS = ("bbox", "segm", "segm_boxes")
 NUMBERS = ("AP", "AP50", "AP75", "precision", "recall", "f1")
 RAREST = 2
-REQUIRED = {"study", "dataset", "row", "seed", "config_hash", "config", "metrics"}
 # Of an evaluation's config: the hash of the one that its checkpoint was trained with.
 EVALUATE_OF = "evaluate_of"
 DATA_OF = "data of "
@@ -37,11 +38,9 @@ def read_result(path: str | os.PathLike) -> dict | None:
         return None
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        missing = REQUIRED - set(content)
-    except (ValueError, TypeError) as error:
+        check_result(content)
+    except ValueError as error:
         raise ValueError(f"{path} is not a result ({error}): delete it, and its run is done again") from None
-    if missing:
-        raise ValueError(f"{path} is not a result, it lacks {', '.join(sorted(missing))}: delete it")
     return content
 
 
@@ -109,25 +108,26 @@ def collect(run, *, side_by_side: int, data: Mapping[str, str]) -> dict[str, Any
         data: fingerprints of its data when it began.
 
     Raises:
-        OSError, ValueError: its folder lacks results.json, or holds a broken one.
+        OSError, ValueError: its folder lacks results.json, or that or cost.json is not as tools/train_net.py writes it.
     """
     evaluated = json.loads((run.folder / "results.json").read_text(encoding="utf-8"))
     cost_file = run.folder / "cost.json"
     cost = json.loads(cost_file.read_text(encoding="utf-8")) if cost_file.is_file() else {}
     try:
         metrics = {task: task_metrics(evaluated[task]) for task in TASKS if task in evaluated}
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"results.json is not as tools/train_net.py writes it ({error!r})") from None
+        hardware = dict(cost.get("hardware", {}))
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"results.json or cost.json is not as tools/train_net.py writes it ({error!r})") from None
     if not metrics:
         raise ValueError(f"results.json has none of {', '.join(TASKS)}")
-    return {
+    result = {
         "study": run.study,
         "dataset": run.dataset,
         "row": run.row,
         "seed": run.seed,
         "metrics": metrics,
         "cost": {k: v for k, v in cost.items() if k != "hardware"},
-        "hardware": {**cost.get("hardware", {}), "side_by_side": side_by_side},
+        "hardware": {**hardware, "side_by_side": side_by_side},
         "versions": {p: metadata.version(p) for p in PACKAGES},
         "git_commit": git_commit(),
         "finished": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
@@ -135,6 +135,8 @@ def collect(run, *, side_by_side: int, data: Mapping[str, str]) -> dict[str, Any
         "config_hash": config_hash(run.config),
         **made_with(run),
     }
+    check_result(result)
+    return result
 
 
 def read_results(results: str | os.PathLike) -> tuple[dict[Path, dict[str, Any]], list[str]]:
@@ -163,7 +165,12 @@ def find_equal(
         workers: GPUs of the run, or its processes on CPUs: where the config is scaled to them, they must be equal, too.
     """
     data, scaled = run.data, reference_workers(run.config) > 0
+    # A program outside the repository is known by its path as written, which in another study may be another file.
+    program = run.config.get("program")
+    own_program = program is not None and not (REPOSITORY / program).is_file()
     for path, result in stored.items():
+        if own_program and result["study"] != run.study:
+            continue
         if scaled and result.get("hardware", {}).get("workers") != workers:
             continue
         if data and result.get("data") == data and result["seed"] == run.seed and not changes(result, run):

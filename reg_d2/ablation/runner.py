@@ -111,10 +111,12 @@ class Runner(ABC):
             return False
         if source.weights.is_file() and state == "done":
             return True
-        why = f"{source.weights} is not on this machine"
-        if source in self._failed or state == "changed":
-            why = f"{source.name} {'failed' if source in self._failed else 'was made under another config or data'}"
-        record_failure(run, f"needs the checkpoint of {source.row}: {why}", f"--rerun {source.row} trains it again")
+        why, way_out = f"{source.weights} is not on this machine", _train_again(source)
+        if source in self._failed:
+            why, way_out = f"{source.name} failed", "the same command tries both again"
+        elif state == "changed":
+            why = f"{source.name} was made under another config or data"
+        record_failure(run, f"needs the checkpoint of {source.row}: {why}", way_out)
         self._failed.add(run)
         self._drop(run, "failed")
         return False
@@ -132,3 +134,8 @@ class Runner(ABC):
         self._waiting.remove(run)
         self._elsewhere.pop(run, None)
         self._changed(run, state)
+
+
+def _train_again(source: Run) -> str:
+    """The arguments that train one source again, and nothing that is done."""
+    return f"--rerun {source.row} --datasets {source.dataset} --seeds {source.seed} trains it again"

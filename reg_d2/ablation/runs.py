@@ -17,7 +17,7 @@ from ..engine import load_config
 from ..engine.checkpoint import FINAL
 from .data import data_files, fingerprints
 from .locks import is_locked
-from .options import PROGRAM, config_hash, deciding, reference_workers
+from .options import PROGRAM, check_options, config_hash, deciding, reference_workers
 from .results import EVALUATE_OF, changes, config_changes, read_result
 from .study import Study, StudyError
 
@@ -163,11 +163,13 @@ def _resolve(study: Study, dataset: str, row: str) -> tuple[dict[str, str], int,
     options = {**study.datasets[dataset].options, **study.rows[row].options}
     try:
         cfg = _base_config(base, options.get("PROJECTS")).clone()
+        check_options(cfg, options)
         cfg.merge_from_list([x for pair in options.items() for x in pair])
         files = data_files(cfg)
     # TypeError: a key below one that has a value.
-    except (KeyError, ValueError, AssertionError, TypeError, AttributeError, yaml.YAMLError) as error:
-        message = f"{base}: {error}" if isinstance(error, yaml.YAMLError) else error.args[0] if error.args else error
+    except (KeyError, ValueError, AssertionError, TypeError, AttributeError, OSError, yaml.YAMLError) as error:
+        whole = isinstance(error, yaml.YAMLError | OSError)
+        message = f"{base}: {error}" if whole else error.args[0] if error.args else error
         raise StudyError(f"{study.path}: row {row!r} on {dataset}, base {base}: {message}") from None
     if len(cfg.DATASETS.TEST) != 1:
         raise StudyError(f"{study.path}: {dataset}: DATASETS.TEST is {cfg.DATASETS.TEST}; expected one data set")

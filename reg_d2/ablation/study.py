@@ -123,8 +123,11 @@ def load_study(path: str | os.PathLike) -> Study:
         raise StudyError(f"{path}: a mapping holds itself, by a YAML alias (*name)") from None
 
 
-def find_file(path: str, study: Path) -> str:
+def find_file(path: str, study: Path, what: str) -> str:
     """A path of a study: from the working directory, the repository, or the study's folder; the first that exists.
+
+    Args:
+        what: the key that has it, for the message.
 
     Raises:
         StudyError: none does.
@@ -132,7 +135,7 @@ def find_file(path: str, study: Path) -> str:
     candidates = (Path(path), REPOSITORY / path, study.parent / path)
     found = next((p for p in candidates if p.is_file()), None)
     if found is None:
-        raise StudyError(f"{study}: {path} does not exist; tried {', '.join(map(str, candidates))}")
+        raise StudyError(f"{study}: {what}: {path} does not exist; tried {', '.join(map(str, candidates))}")
     return str(found)
 
 
@@ -269,7 +272,7 @@ class _Reader:
     def _file(self, value: Any, what: str) -> str:
         if not isinstance(value, str) or not value:
             self._fail(f"{what} is {value!r}; expected the path of a file")
-        return find_file(value, self.path)
+        return find_file(value, self.path, what)
 
     def _text(self, value: Any, what: str) -> str:
         """Empty where nothing is given; a number is as good as text."""
@@ -304,6 +307,8 @@ class _Reader:
     def _set(self, value: Any, what: str) -> dict[str, str]:
         """The options of a ``set``; a file's seed and folder, for when it is used alone, give way without a word."""
         options = self._settings(value, what)
+        if "_BASE_" in (value or {}):
+            self._fail(f"{what} has _BASE_, which only a config file can have: use base, from, or config")
         for key, instead in GIVEN_BY_THE_STUDY.items():
             if key in options:
                 self._fail(f"{what} has {key}, which is each run's own: {instead}")

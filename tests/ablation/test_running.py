@@ -2,14 +2,18 @@
 
 import json
 import os
+import re
 
 import pytest
 
 from reg_d2.ablation import local
 from reg_d2.ablation.local import least_used, share_of_cores
 from reg_d2.ablation.locks import RunLock
+from reg_d2.ablation.results import read_result
 from reg_d2.ablation.runs import state_of
 from reg_d2.ablation.study import StudyError
+
+from .conftest import FAKE
 
 
 def test_a_study_is_run_once_and_leaves_numbers_tables_and_a_figure(workshop, capsys):
@@ -90,7 +94,7 @@ def test_dry_run_says_as_comments_what_is_no_command(workshop, capsys):
 
 def test_an_evaluation_takes_the_checkpoints_of_its_row(workshop):
     workshop.content["rows"]["halved"] = {"evaluate_of": "better", "set": {"MODEL.ROI_HEADS.NMS_THRESH_TEST": 0.3}}
-    workshop.write(seeds=[2])
+    workshop.write(seeds=[2, 3])
     assert workshop.main("--jobs", 3, "--keep", "none") == 0
     run = workshop.runs()["halved2"]
     call = (run.folder / "calls.txt").read_text()
@@ -103,8 +107,9 @@ def test_an_evaluation_takes_the_checkpoints_of_its_row(workshop):
     workshop.runs()["better2"].weights.unlink()
     run.result.unlink()
     assert workshop.main() == 1
-    assert "--rerun better trains it again" in (run.folder / "failed.json").read_text()
-    assert workshop.main("--rerun", "better") == 0
+    assert "--rerun better --datasets roads --seeds 2 trains it again" in (run.folder / "failed.json").read_text()
+    assert workshop.main("--rerun", "better", "--datasets", "roads", "--seeds", 2) == 0
+    assert len(workshop.steps("better3")) == 25, "what is done stays"
 
 
 def test_a_failed_run_is_recorded_and_the_others_go_on(workshop, capsys):
@@ -122,16 +127,61 @@ def test_a_failed_run_is_recorded_and_the_others_go_on(workshop, capsys):
 
 
 def test_results_that_are_none_are_a_failure_of_their_run_alone(workshop):
-    bad = {f"bad_{kind}": {"set": {"TEST.DETECTIONS_PER_IMAGE": kind}} for kind in (108, 109, 110, 111)}
+    bad = {f"bad_{kind}": {"set": {"TEST.DETECTIONS_PER_IMAGE": kind}} for kind in range(108, 118)}
     workshop.content["rows"] = bad | workshop.content["rows"]
     workshop.write(seeds=[0])
     assert workshop.main() == 1
     runs = workshop.runs()
-    assert [state_of(r) for r in runs.values()] == ["failed"] * 4 + ["done"] * 2
+    assert [state_of(r) for r in runs.values()] == ["failed"] * len(bad) + ["done"] * 2
     why = {row: json.loads((runs[f"{row}0"].folder / "failed.json").read_text())["status"] for row in bad}
     assert why["bad_108"].startswith("its numbers cannot be written") and "bbox" in why["bad_108"]
     assert "not as tools/train_net.py writes it" in why["bad_109"] and "not as" in why["bad_111"]
     assert why["bad_110"] == "its results cannot be read: results.json has none of bbox, segm, segm_boxes"
+    assert why["bad_112"] == "its results cannot be read: bbox AP is 'high'; expected a number or null"
+    assert "bbox per_class 'a' AP is [1]; expected a number" in why["bad_113"]
+    assert all("cost.json is not as tools/train_net.py writes it" in why[f"bad_{kind}"] for kind in (114, 115))
+    assert "hardware workers is 'two'; expected a whole number" in why["bad_116"]
+    assert "cost step_time is '1'; expected a number" in why["bad_117"]
+
+
+def test_a_stored_result_of_another_make_is_named(workshop):
+    workshop.write(seeds=[0])
+    assert workshop.main() == 0
+    file = workshop.runs()["plain0"].result
+    good = json.loads(file.read_text())
+    for change, message in (
+        ({"metrics": {"bbox": {"AP": "high"}}}, "bbox AP is 'high'"),
+        ({"metrics": [1]}, "metrics is [1]; expected a mapping"),
+        ({"config": "x"}, "config is 'x'; expected a mapping"),
+        ({"hardware": {"workers": 0}}, "hardware workers is 0"),
+    ):
+        file.write_text(json.dumps({**good, **change}))
+        with pytest.raises(ValueError, match=f"plain-seed0.json is not a result .{re.escape(message)}.*: delete it"):
+            read_result(file)
+
+
+def test_numbers_that_an_earlier_try_left_are_not_taken(workshop):
+    workshop.content["rows"]["plain"]["set"]["TEST.DETECTIONS_PER_IMAGE"] = 107
+    workshop.write(seeds=[0])
+    run = workshop.runs()["plain0"]
+    run.folder.mkdir(parents=True)
+    (run.folder / "results.json").write_text('{"bbox": {"AP": 50.0}}')
+    assert workshop.main("--rows", "plain") == 1
+    assert state_of(run) == "failed" and not run.result.exists()
+
+
+def test_a_program_of_ones_own_is_known_within_its_study_only(workshop, tmp_path):
+    """Outside the repository another study's program of the same name may be another one."""
+    for name, quality in (("first", 0.2), ("second", 0.4)):
+        (tmp_path / name).mkdir()
+        workshop.file = tmp_path / name / f"{name}.yaml"
+        text = FAKE.read_text().replace('float(options.get("SOLVER.BASE_LR", 0))', str(quality))
+        (tmp_path / name / "mine.py").write_text(text)
+        workshop.write(seeds=[0], program="mine.py")
+        assert workshop.main("--rows", "plain") == 0
+        result = json.loads((workshop.results / name / "roads/plain-seed0.json").read_text())
+        assert result["metrics"]["bbox"]["AP"] == pytest.approx(100 * quality)
+        assert "copied_from" not in result
 
 
 def test_a_run_that_another_study_has_done_is_not_done_again(workshop, capsys):

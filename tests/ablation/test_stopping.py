@@ -125,6 +125,20 @@ def test_ctrl_c_saves_stops_and_the_same_command_goes_on(workshop):
         assert [step for _, step in workshop.steps(name)] == list(range(80)), "not one step is lost or done twice"
 
 
+def test_a_program_that_stops_without_a_word_is_cut_not_done(workshop):
+    workshop.content["rows"]["plain"]["set"]["TEST.DETECTIONS_PER_IMAGE"] = 106
+    workshop.write(seeds=[0], set={"SOLVER": {"MAX_ITER": 80, "WARMUP_ITERS": 10}})
+    process = workshop.fork("--rows", "plain")
+    wait_until(lambda: workshop.steps("plain0"))
+    os.kill(process.pid, signal.SIGINT)
+    process.join(30)
+    assert process.exitcode == 130
+    run = workshop.runs()["plain0"]
+    assert state_of(run) == "cut" and not (run.folder / "failed.json").exists()
+    assert workshop.main("--rows", "plain") == 0
+    assert [step for _, step in workshop.steps("plain0")] == list(range(80))
+
+
 def test_a_row_that_is_done_again_goes_on_without_rerun(workshop):
     workshop.write(seeds=[0], set={"SOLVER": {"MAX_ITER": 80, "WARMUP_ITERS": 10}})
     assert workshop.main("--rows", "plain") == 0

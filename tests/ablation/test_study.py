@@ -174,9 +174,9 @@ def test_another_program_counts(workshop):
         ("datasets: {d: {mak: x}}", r"key of data set 'd' is 'mak'. Did you mean 'make'\? Valid: base, set, make"),
         ("base_row: c", "base_row is 'c'. Valid: a, b"),
         ("also_versus: c", "also_versus is 'c'. Valid: a, b"),
-        ("base: absent.yaml", "absent.yaml does not exist; tried"),
-        ("rows: {a: {config: absent.yaml}}", "absent.yaml does not exist; tried"),
-        ("datasets: {d: {make: absent.py --x}}", "absent.py does not exist; tried"),
+        ("base: absent.yaml", "base: absent.yaml does not exist; tried"),
+        ("rows: {a: {config: absent.yaml}}", "config of row 'a': absent.yaml does not exist; tried"),
+        ("datasets: {d: {make: absent.py --x}}", "make of data set 'd': absent.py does not exist; tried"),
         ("rows: {a: {}, a: {}}", "'a' is there twice"),
         ("rows: {a: {from: z}}", "from of row 'a' is 'z'. Valid: a"),
         ("rows: {a: {from: b}, b: {from: a}}", "in a circle: a <- b <- a"),
@@ -184,6 +184,9 @@ def test_another_program_counts(workshop):
         ("rows: {a: {evaluate_of: a}}", "row 'a' evaluates itself"),
         ("rows: {a: {set: &x {MODEL: *x}}}", "a mapping holds itself"),
         ("base: {folder}/circle.yaml", "circle.yaml: its _BASE_ leads back to itself"),
+        ("base: {folder}/orphan.yaml", "row 'a' on d, base .*orphan.yaml: .*parent.yaml"),
+        ("rows: {a: {set: {_BASE_: x.yaml}}}", "set of row 'a' has _BASE_, .*: use base, from, or config"),
+        ("rows: {a: {set: {SOLVER.MAX_ITER: }}}", "row 'a' on d, base .*: SOLVER.MAX_ITER has no value"),
         ("base: {folder}/empty.yaml", "empty.yaml: expected config keys with their values"),
         ("seeds: [2020-13-45]", "month must be in 1..12"),
         ("rows: {a: {<<: 3}}", "expected a mapping"),
@@ -196,7 +199,7 @@ def test_another_program_counts(workshop):
         ("seeds: [True]", "expected a list of different whole numbers"),
         (
             "rows: {a: {set: {SOLVER.MAX_ITR: 1}}}",
-            "row 'a' on d, base .*configs/demo.yaml: Non-existent key: SOLVER.MAX_ITR",
+            "row 'a' on d, base .*demo.yaml: no config has the key 'SOLVER.MAX_ITR'. Did you mean 'SOLVER.MAX_ITER'",
         ),
         ("rows: {a: {set: {SOLVER.MAX_ITER: many}}}", "row 'a' on d, base .*: Type mismatch"),
         ("rows: [", "expected (the )?node content"),
@@ -225,7 +228,7 @@ def test_another_program_counts(workshop):
         ("rows: {a: {set: {SEED: 5}}}", "set of row 'a' has SEED, .* use the study's seeds"),
         ("set: {OUTPUT_DIR: x}", "set has OUTPUT_DIR, .* use --output"),
         ("rows: {a: {set: {SOLVER.MAX_ITER: 1, SOLVER: {MAX_ITER: 2}}}}", "set of row 'a': SOLVER.MAX_ITER is there"),
-        ("rows: {a: {set: {MODEL.ROI_*_HEAD.NAME: x}}}", r"Non-existent key: MODEL.ROI_\*_HEAD.NAME"),
+        ("rows: {a: {set: {MODEL.ROI_*_HEAD.NAME: x}}}", r"no config has the key 'MODEL.ROI_\*_HEAD.NAME'"),
     ],
 )
 def test_a_wrong_study_is_told_what_is_wrong(tmp_path, change, message):
@@ -239,6 +242,7 @@ def test_a_wrong_study_is_told_what_is_wrong(tmp_path, change, message):
     key = change.split(":")[0]
     (tmp_path / "broken.yaml").write_text("MODEL: [")
     (tmp_path / "empty.yaml").write_text("")
+    (tmp_path / "orphan.yaml").write_text("_BASE_: parent.yaml\n")
     (tmp_path / "circle.yaml").write_text("_BASE_: circle.yaml\n")
     lines[key] = change.replace("{folder}", str(tmp_path))
     file = tmp_path / "study.yaml"

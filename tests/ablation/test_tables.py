@@ -178,6 +178,14 @@ def test_gaps_and_foreign_results_are_said(filled):
     assert "different versions of the data" in text
 
 
+def test_a_data_set_without_the_row_to_compare_with_says_so(filled):
+    filled.content["datasets"] = {"roads": {"rows": ["better", "best"]}}
+    filled.write()
+    filled.main("--tables-only")
+    text = (filled.results / "trial/table.md").read_text()
+    assert "without differences: better, best; this data set does not have plain" in text
+
+
 def test_a_broken_result_is_named(filled):
     path = filled.runs()["best2"].result
     path.write_text('{"study": 1')

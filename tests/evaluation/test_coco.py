@@ -3,6 +3,7 @@
 import copy
 import json
 import logging
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -187,6 +188,15 @@ def test_results_are_strict_json_and_never_minus_one(tmp_path):
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["results.json"]
     values = list(numbers(results))
     assert None in values and all(v is None or (type(v) in (int, float) and v >= 0) for v in values)
+
+
+def test_a_file_that_cannot_be_written_is_named(tmp_path, monkeypatch):
+    def full(self, *args, **kwargs):
+        raise OSError(28, "No space left on device")  # as writing into a full disk says it: without a path
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match=r"No space left on device.*results.json"):
+        save_results(tmp_path / "results.json", {})
 
 
 def test_save_results_refuses_nan_and_keeps_the_old_file(tmp_path):
