@@ -88,8 +88,8 @@ class FRACAL(PostHoc):
         super().__init__(num_classes=num_classes)
         check_range("PEERS.FRACAL.LAMBDA", exponent, "[0, inf)")
         for what, values, valid in (
-            ("dimensions > 0", dimensions, [0 < d < math.inf for d in dimensions]),
-            ("shares of images in (0, 1]", shares, [0 < s <= 1 for s in shares]),
+            ("dimensions > 0", dimensions, [_is_number(d) and 0 < d < math.inf for d in dimensions]),
+            ("shares of images in (0, 1]", shares, [_is_number(s) and 0 < s <= 1 for s in shares]),
         ):
             if len(values) != num_classes or not all(valid):
                 raise ValueError(
@@ -104,9 +104,8 @@ class FRACAL(PostHoc):
     @classmethod
     def from_config(cls, cfg):
         node = cfg.MODEL.REG.PEERS.FRACAL
-        given = [x if isinstance(x, list | tuple) else [x] for x in node.DIMENSIONS]
-        dimensions = [x for row in given for x in row[:1]]
-        shares = cls.known_shares(cfg) or [x for row in given for x in row[1:2]]
+        dimensions, shares = _given(node.DIMENSIONS)
+        shares = cls.known_shares(cfg) or shares
         if not dimensions or not shares:
             measured = training_statistics(cfg)
             dimensions, shares = dimensions or measured[0], shares or measured[1]
@@ -133,3 +132,24 @@ class FRACALOfObjects(FRACAL):
     def known_shares(cls, cfg) -> list[float]:
         counts = object_counts(cfg)
         return (counts / counts.sum()).tolist()
+
+
+def _given(values) -> tuple[list, list]:
+    """Dimensions and shares of ``FRACAL.DIMENSIONS``: [] of what is not given.
+
+    Raises:
+        ValueError: neither numbers alone nor pairs alone.
+    """
+    pairs = [isinstance(value, list | tuple) and len(value) == 2 for value in values]
+    if values and all(pairs):
+        return [dimension for dimension, _ in values], [share for _, share in values]
+    if any(isinstance(value, list | tuple) for value in values):
+        raise ValueError(
+            f"MODEL.REG.PEERS.FRACAL.DIMENSIONS is {values}; expected one number a class, its dimension, or one pair a "
+            "class, [dimension, share of the images], or []"
+        )
+    return list(values), []
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

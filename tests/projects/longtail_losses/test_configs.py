@@ -263,10 +263,15 @@ def test_statistics_of_fracal_that_are_no_such_numbers_are_named():
     for wrong in ([1.5, 1.2], [1.5, 1.2, 0.0], [1.5, 1.2, nan], [nan, 1.2, 1.0], [inf, 1.2, 1.0]):
         with pytest.raises(ValueError, match=rf"{key}: \[.*\]; expected 3 dimensions > 0"):
             peer_predictor("fracal_objects", key, wrong)
-    for wrong in ([0.5, 0.2], [0.5, 0.2, 0.0], [0.5, 0.2, 1.1], [0.5, 0.2, nan]):
-        pairs = [[1.5, share] for share in wrong] + [[1.5]] * (3 - len(wrong))
+    for wrong in ([0.5, 0.2, 0.0], [0.5, 0.2, 1.1], [0.5, 0.2, nan], [0.5, 0.2, "a"]):
+        pairs = [[1.5, share] for share in wrong]
         with pytest.raises(ValueError, match=rf"{key}: \[.*\]; expected 3 shares of images in \(0, 1\]"):
             peer_predictor("fracal", key, pairs)
+    for mixed in ([[1.5, 0.5], [1.2], [1.0, 0.1]], [[1.5, 0.5], 1.2, 1.0], [[1.5, 0.5, 3], [1.2, 0.25], [1.0, 0.1]]):
+        with pytest.raises(
+            ValueError, match=f"{key} is {re.escape(str(mixed))}; expected one number a class.*or one pair"
+        ):
+            peer_predictor("fracal", key, mixed)
 
 
 def test_counts_are_those_of_the_training_set():

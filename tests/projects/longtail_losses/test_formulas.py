@@ -52,16 +52,18 @@ def test_sigmoid_bce():
     np.testing.assert_allclose(scores_of(loss, z)[:, C], 1 - expit(z).max(axis=1), rtol=1e-4, atol=1e-6)
 
 
-def test_sigmoid_focal_divides_by_the_running_number_of_objects():
+@pytest.mark.parametrize("momentum", [0.9, 0.5])
+def test_sigmoid_focal_divides_by_the_running_number_of_objects(momentum):
     z, y = logits(C), np.eye(C + 1)[TARGETS][:, :C]
-    loss = SigmoidFocal(num_classes=C, bias=0.0, alpha=0.25, gamma=2.0, momentum=0.9)
+    loss = SigmoidFocal(num_classes=C, bias=0.0, alpha=0.25, gamma=2.0, momentum=momentum)
     p = expit(z)
     terms = -(0.25 * y * (1 - p) ** 2 * np.log(p) + 0.75 * (1 - y) * p**2 * np.log(1 - p))
     assert loss_of(loss, z) == pytest.approx(terms.sum() / 4, rel=1e-5)
-    # One of its six rows is an object: 0.9 x 4 + 0.1 x 1. By hand, p = 1/2: (0.25 + 17 x 0.75) / 4 log 2.
-    expected = (0.25 + 17 * 0.75) / 4 * math.log(2) / 3.7
+    # One of its six rows is an object: 0.9 x 4 + 0.1 x 1 = 3.7. By hand, p = 1/2: (0.25 + 17 x 0.75) / 4 log 2.
+    mean = {0.9: 3.7, 0.5: 2.5}[momentum]
+    expected = (0.25 + 17 * 0.75) / 4 * math.log(2) / mean
     assert loss_of(loss, np.zeros((6, C)), [0, 3, 3, 3, 3, 3]) == pytest.approx(expected, rel=1e-5)
-    assert loss.foreground_mean.item() == pytest.approx(3.7)
+    assert loss.foreground_mean.item() == pytest.approx(mean)
 
 
 @pytest.mark.parametrize(
@@ -137,6 +139,21 @@ def test_droploss_drops_negatives_of_rare_classes(targets, kept_negatives):
     assert used[:, 2].tolist() == [t == 2 or (t == 3 and i >= 3 - kept_negatives) for i, t in enumerate(targets)]
 
 
+def test_droploss_drops_background_by_the_rare_share_of_the_objects_each_cell_by_itself(monkeypatch):
+    # Of the objects, half are rare: background keeps a cell where its draw is up to 1/2, objects keep none.
+    draws = torch.tensor([[0.4, 0.4, 0.4], [0.6, 0.6, 0.6], [0.4, 0.6, 0.4], [0.6, 0.4, 0.6]])
+    monkeypatch.setattr(torch, "rand_like", lambda y: draws)
+    loss = Gumbel(num_classes=C, bias=-2.0, rare=torch.tensor([False, True, True]))
+    z = torch.zeros(4, C, requires_grad=True)
+    loss(z, torch.tensor([0, 2, 3, 3])).backward()
+    assert (z.grad != 0).tolist() == [
+        [True, False, False],
+        [True, False, True],
+        [True, False, True],
+        [True, True, False],
+    ]
+
+
 def test_eqlv2_over_three_steps():
     loss = EQLv2(num_classes=C, gamma=12.0, mu=0.8, alpha=4.0)
     y = np.eye(C + 1)[TARGETS]
@@ -185,6 +202,13 @@ def test_ecm_is_the_authors_pair_of_exponentials():
     assert loss_of(loss, z) == pytest.approx(terms.sum() / 6, rel=1e-4)
 
 
+def test_seesaw_counts_a_class_not_yet_seen_as_seen_once():
+    loss = Seesaw(num_classes=C, p=0.5, q=0.0, eps=0.01, temperature=0.0)
+    # By hand: class 0 seen 4 times, the others never, so their factors are (1/4)^0.5 = 1/2; and log 2 of objectness.
+    expected = math.log(1 + 1 / 2 + 1 / 2) + math.log(2)
+    assert loss_of(loss, np.zeros((4, C + 2)), [0, 0, 0, 0]) == pytest.approx(expected)
+
+
 def seesaw_by_loops(z, targets, seen, p, q, eps):
     total = 0.0
     for row, t in zip(z, targets, strict=True):
@@ -201,12 +225,13 @@ def seesaw_by_loops(z, targets, seen, p, q, eps):
     return total / len(z)
 
 
-def test_seesaw_over_three_steps():
-    loss = Seesaw(num_classes=C, p=0.8, q=2.0, eps=0.01, temperature=0.0)
+@pytest.mark.parametrize(("p", "q", "eps"), [(0.8, 2.0, 0.01), (0.3, 1.0, 0.3)])
+def test_seesaw_over_three_steps(p, q, eps):
+    loss = Seesaw(num_classes=C, p=p, q=q, eps=eps, temperature=0.0)
     for step, targets in enumerate([TARGETS, np.array([0, 0, 0, 1, 3, 3]), np.array([0, 1, 2, 2, 0, 0])]):
         z = logits(C + 2, seed=step)
         seen = loss.seen.numpy() + np.bincount(targets, minlength=C + 1)[:C]
-        assert loss_of(loss, z, targets) == pytest.approx(seesaw_by_loops(z, targets, seen, 0.8, 2.0, 0.01), rel=1e-4)
+        assert loss_of(loss, z, targets) == pytest.approx(seesaw_by_loops(z, targets, seen, p, q, eps), rel=1e-4)
         assert loss.seen.tolist() == seen.tolist()
     assert loss.seen.tolist() == [8, 3, 3]
 
@@ -233,13 +258,14 @@ def test_seesaw_weights_carry_no_gradient():
     assert (z.grad[~foreground, :C] == 0).all()
 
 
-def test_logit_adjustment_in_training_and_post_hoc():
-    z, shift = logits(C + 1), np.append(np.log(C * COUNTS / COUNTS.sum()), 0.0)
-    loss = LogitAdjustment(num_classes=C, counts=counts(), tau=1.0, post_hoc=False)
+@pytest.mark.parametrize("tau", [1.0, 0.4])
+def test_logit_adjustment_in_training_and_post_hoc(tau):
+    z, shift = logits(C + 1), tau * np.append(np.log(C * COUNTS / COUNTS.sum()), 0.0)
+    loss = LogitAdjustment(num_classes=C, counts=counts(), tau=tau, post_hoc=False)
     expected = -log_softmax(z + shift, axis=1)[np.arange(6), TARGETS].mean()
     assert loss_of(loss, z) == pytest.approx(expected, rel=1e-5)
     np.testing.assert_allclose(scores_of(loss, z), softmax(z, axis=1), rtol=1e-4)
-    after = LogitAdjustment(num_classes=C, counts=counts(), tau=1.0, post_hoc=True)
+    after = LogitAdjustment(num_classes=C, counts=counts(), tau=tau, post_hoc=True)
     assert loss_of(after, z) == pytest.approx(-log_softmax(z, axis=1)[np.arange(6), TARGETS].mean(), rel=1e-5)
     np.testing.assert_allclose(scores_of(after, z), softmax(z - shift, axis=1), rtol=1e-4)
     # By hand, counts 3 : 1: factors 3/2, 1/2 and, for the background, 1.
@@ -261,10 +287,11 @@ def test_equal_counts_need_no_adjustment():
     np.testing.assert_allclose(found[:, 0] / found[:, C], plain[:, 0] / plain[:, C] / 3 ** np.log10(np.e), rtol=1e-4)
 
 
-def test_ldam_and_its_deferred_weights():
+@pytest.mark.parametrize("max_margin", [0.5, 0.2])
+def test_ldam_and_its_deferred_weights(max_margin):
     cosines = np.random.default_rng(0).uniform(-1, 1, size=(6, C + 1))
-    arguments = {"num_classes": C, "counts": counts(), "max_margin": 0.5, "scale": 30.0}
-    margin = np.append(0.5 * COUNTS**-0.25 / (COUNTS**-0.25).max(), 0.0)
+    arguments = {"num_classes": C, "counts": counts(), "max_margin": max_margin, "scale": 30.0}
+    margin = np.append(max_margin * COUNTS**-0.25 / (COUNTS**-0.25).max(), 0.0)
     shifted = cosines - np.eye(C + 1)[TARGETS] * margin
     terms = -log_softmax(30 * shifted, axis=1)[np.arange(6), TARGETS]
     loss = LDAM(**arguments, reweight_from=10, beta=0.99)
@@ -292,20 +319,22 @@ def test_norcal():
     np.testing.assert_allclose(scores_of(two, np.zeros((1, 3))), [[0.2, 0.4, 0.4]], rtol=1e-5)
 
 
-def test_fracal():
+@pytest.mark.parametrize("exponent", [2.0, 1.0, 0.0])
+def test_fracal(exponent):
     # The authors' weights: -log10 of the images with the class over all, less log10 of C.
     z, dimensions, images = logits(C + 1), np.array([1.8, 1.3, 1.0]), np.array([70, 30, 5])
     moved = z.copy()
     moved[:, :C] += -np.log10(images / 80) - np.log10(C)
     p = softmax(moved, axis=1)
-    p[:, :C] /= dimensions**2
-    loss = FRACAL(num_classes=C, shares=(images / 80).tolist(), dimensions=dimensions.tolist(), exponent=2.0)
+    p[:, :C] /= dimensions**exponent
+    loss = FRACAL(num_classes=C, shares=(images / 80).tolist(), dimensions=dimensions.tolist(), exponent=exponent)
     np.testing.assert_allclose(scores_of(loss, z), p / p.sum(axis=1, keepdims=True), rtol=1e-4)
     # By hand: thirds, of which the first is divided by 4.
     two = FRACAL(num_classes=2, shares=[0.5, 0.5], dimensions=[2.0, 1.0], exponent=2.0)
     np.testing.assert_allclose(scores_of(two, np.zeros((1, 3))), [[1 / 9, 4 / 9, 4 / 9]], rtol=1e-5)
-    with pytest.raises(ValueError, match="expected 2 dimensions > 0"):
-        FRACAL(num_classes=2, shares=[0.5, 0.5], dimensions=[2.0], exponent=2.0)
+    for dimensions in ([2.0], [2.0, "a"], [2.0, math.inf]):
+        with pytest.raises(ValueError, match=r"FRACAL.DIMENSIONS.*expected 2 dimensions > 0"):
+            FRACAL(num_classes=2, shares=[0.5, 0.5], dimensions=dimensions, exponent=2.0)
 
 
 def test_normed_linear():

@@ -14,7 +14,8 @@ def test_by_hand():
     assert fractal_dimension(corners[[0, 0, 1, 1]]) == pytest.approx(1.0)
     assert fractal_dimension(corners[[0, 0, 0, 0]]) == 1.0, "a point has dimension 0, and is taken for a line"
     assert fractal_dimension(corners[:3]) == fractal_dimension(np.zeros((0, 2))) == 1.0, "too few to tell"
-    assert fractal_dimension(np.ones((4, 2))) == 1.0, "the far edge belongs to the last cell"
+    edge = np.array([*corners, [1.0, 1.0]])
+    assert fractal_dimension(edge) == pytest.approx(2.0), "the far edge belongs to the last cell: still four, not five"
 
 
 def test_a_plane_and_a_line():
