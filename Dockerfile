@@ -24,9 +24,10 @@ ENV PYTHONUNBUFFERED=1 \
 WORKDIR /opt/reg_d2
 RUN python -m venv /opt/venv && pip install --no-cache-dir uv==${UV_VERSION}
 
-# pyproject.toml tells uv how pb1-detectron2 is built. This layer changes with the lock only.
+# pyproject.toml tells uv how pb1-detectron2 is built. This layer changes with the lock only. Compiled here, once: the
+# container's user cannot keep what Python compiles, and would wait for it at every start.
 COPY pyproject.toml requirements.lock ./
-RUN uv pip sync --no-cache requirements.lock
+RUN uv pip sync --no-cache --compile-bytecode requirements.lock
 
 COPY setup.py README.md LICENSE ./
 COPY reg_d2 reg_d2

@@ -72,6 +72,8 @@ $(UV_STAMP):
 	@touch $@
 
 $(STAMP): $(UV_STAMP) requirements.lock pyproject.toml setup.py
-	$(BIN)/uv pip sync --python $(BIN)/python requirements.lock
+	@# Compiled now, once: torch alone takes seconds to compile, at every start where Python may not keep the result
+	@# (PYTHONDONTWRITEBYTECODE, a shared environment without write permission).
+	$(BIN)/uv pip sync --python $(BIN)/python --compile-bytecode requirements.lock
 	$(BIN)/uv pip install --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@touch $@
