@@ -15,19 +15,19 @@ from ..data.catalog import dataset_root
 from ..engine.setup import load_config
 from .comparison import load_comparisons
 from .data import make_command
-from .execution import FINISHED, Settings, begun_otherwise, forget, record_failure
+from .execution import FINISHED, STOPPED, Settings, begun_otherwise, forget, record_failure
 from .local import LocalRunner
 from .locks import RunLock, is_locked
 from .page import write_tables
 from .process import Child, StopRequest, environment, stop_requests, wait_for
-from .progress import StudyView, failure_text, study_table
+from .progress import WAITING, StudyView, failure_text, study_table
 from .results import changes, describe, find_equal, read_result, read_results, store
 from .runner import ELSEWHERE_SECONDS
 from .runs import Run, all_runs, select, state_of
-from .slurm import SlurmRunner, workers_of
+from .slurm import SlurmRunner, make_executor, runs_in_queue, workers_of
 from .study import Dataset, StudyError, load_study
 
-DONE, INCOMPLETE, STOPPED = 0, 1, 130
+DONE, INCOMPLETE = 0, 1
 MAKE_LOG = "data.txt"
 
 
@@ -59,6 +59,7 @@ class StudyCommand:
     def status(self) -> int:
         """Show every run's state, why runs failed, and what was made under another config or with other data."""
         states = {run: state_of(run) for run in self.chosen}
+        states |= dict.fromkeys(runs_in_queue([run for run in states if states[run] in WAITING]), "queued")
         self.console.print(study_table(self.chosen, states))
         for run, state in states.items():
             if state == "failed":
@@ -76,7 +77,7 @@ class StudyCommand:
         return DONE if files else INCOMPLETE
 
     def dry_run(
-        self, *, workers: int, rerun: Sequence[str], rerun_changed: bool, slurm: Mapping[str, str | int] | None
+        self, *, workers: int, rerun: Sequence[str], rerun_changed: bool, slurm: Mapping[str, Any] | None
     ) -> int:
         """Print the commands that make the data, and those of the runs that are to be done; the rest as comments.
 
@@ -93,9 +94,12 @@ class StudyCommand:
             self._comment(f"each run is a job: {' '.join(f'{key}={value}' for key, value in slurm.items())}")
         equals = self._equals(todo, workers, again)
         self._report_unknown_data(todo, self._comment)
+        queued = runs_in_queue(todo)
         for run in todo:
             if is_locked(run.lock):
                 self._comment(f"{run.name} is in progress")
+            elif run in queued:
+                self._comment(f"{run.name} is in the queue of the cluster")
             elif run in equals:
                 self._comment(f"{run.name} is the same run as {equals[run][0]}: its numbers would be taken")
             else:
@@ -113,7 +117,7 @@ class StudyCommand:
         keep: str,
         rerun: Sequence[str],
         rerun_changed: bool,
-        slurm: Mapping[str, str | int] | None,
+        slurm: Mapping[str, Any] | None,
         cluster: str,
     ) -> int:
         """Make the data, do what is to be done, and write the tables.
@@ -129,6 +133,9 @@ class StudyCommand:
         workers = workers_of(slurm, workers)
         again = self._again(rerun)
         self._check_writable()
+        if slurm is not None:
+            logs = self.output / self.study.name / "slurm"
+            executor = make_executor(slurm, workers=workers, logs=logs, cluster=cluster)
         forget([*again, *(self._replaceable() if rerun_changed else ())])
         with stop_requests() as stop:
             good = self._make_data(stop)
@@ -150,11 +157,7 @@ class StudyCommand:
             )
             with StudyView(self.chosen, self.console) as view:
                 parts = (todo, settings, stop, view.changed, view.tick)
-                if slurm is None:
-                    runner = LocalRunner(*parts)
-                else:
-                    logs = self.output / self.study.name / "slurm"
-                    runner = SlurmRunner(*parts, parameters=slurm, logs=logs, cluster=cluster)
+                runner = LocalRunner(*parts) if slurm is None else SlurmRunner(*parts, executor=executor)
                 runner.run()
         self.tables()
         if slurm is not None and runner.left:

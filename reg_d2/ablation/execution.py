@@ -22,6 +22,8 @@ CHECKPOINTS = "*.pth*"
 RESULTS = "results.json"
 # There is a result: nothing to run.
 FINISHED = ("done", "changed")
+# The exit status of a program that was asked to stop, by SIGINT or SIGTERM, and has saved its state.
+STOPPED = 130
 _IN_PROGRESS = "{} is in progress: wait for its end, or stop it (Ctrl-C, scancel), before it is done again"
 
 
@@ -97,7 +99,8 @@ class Execution:
         try:
             if status == 0 and not (self._interrupted and self._unfinished()):
                 return self._record()
-            if self._interrupted:
+            # Not always by us: a cluster that wants the machine back may tell the program itself.
+            if self._interrupted or status == STOPPED:
                 return "cut"
             return self._fail(f"exit status {status}")
         finally:

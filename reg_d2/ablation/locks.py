@@ -31,14 +31,18 @@ class RunLock:
 
     def _try(self) -> bool:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        return self._take(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666))
-
-    def _take(self, fd: int) -> bool:
+        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        except OSError as error:
             os.close(fd)
-            return False
+            if isinstance(error, BlockingIOError):
+                return False
+            raise OSError(
+                error.errno,
+                f"{self._path} cannot be locked ({error.strerror}): its file system has no flock; put --output on one "
+                "that has (Lustre: mounted with -o flock)",
+            ) from None
         self.fd = fd
         return True
 
@@ -55,7 +59,11 @@ def is_locked(path: Path) -> bool:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return False
-    lock = RunLock(path)
-    locked = not lock._take(fd)
-    lock.release()
-    return locked
+    try:
+        # A shared lock, which reading is enough for: NFS asks for a file open for writing where it is exclusive.
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False

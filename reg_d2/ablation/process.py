@@ -46,7 +46,7 @@ class Child:
                 env=dict(environment),
                 start_new_session=True,  # Ctrl-C reaches it through us only, once
                 pass_fds=tuple(keep_open),
-                preexec_fn=_end_with(os.getpid()),
+                preexec_fn=_prepare(os.getpid()),
             )
 
     def poll(self) -> int | None:
@@ -78,10 +78,16 @@ class Child:
             os.killpg(self._process.pid, number)
 
 
-def _end_with(parent: int):
-    """For the new process, before its program starts: SIGTERM when the parent is gone (Linux)."""
+def _prepare(parent: int):
+    """For the new process, before its program starts: SIGTERM when the parent is gone (Linux).
+
+    The user's signals are not for it: with one of them a cluster warns a job, in some set-ups every process of it, and
+    a program that does not expect them would die before the job can have it save its state.
+    """
 
     def prepare():
+        for number in (signal.SIGUSR1, signal.SIGUSR2):
+            signal.signal(number, signal.SIG_IGN)
         if _LIBC is not None:
             _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
             if os.getppid() != parent:

@@ -19,6 +19,8 @@ class Runner(ABC):
     """Does runs, so many at a time, until all are done or somebody stops it."""
 
     poll_seconds: float
+    # How long the files of a run that has ended may take to be seen here.
+    late_seconds = 0.0
 
     def __init__(
         self,
@@ -40,12 +42,13 @@ class Runner(ABC):
         self._active: dict[Run, Any] = {}
         self._elsewhere: dict[Run, float] = {}
         self._failed: set[Run] = set()
+        self._ended: dict[Run, float] = {}  # those that were done here, and when
         self._begun = time.time()
 
     def run(self) -> bool:
         """Do it all; whether every run was done, by this process or another."""
         seen = 0
-        while self._active or (self._waiting and not self._stop):
+        while self._active or ((self._waiting or self._late()) and not self._stop):
             if seen < self._stop.count:
                 seen = self._stop.count
                 self._stop_active()
@@ -66,7 +69,7 @@ class Runner(ABC):
 
     @abstractmethod
     def _poll(self, run: Run, handle: Any) -> str | None:
-        """None while a run goes on; else "done", "failed" or "cut"."""
+        """None while a run goes on; else "done", "failed", "cut", or "running": another process has it."""
 
     @abstractmethod
     def _stop_active(self) -> None:
@@ -74,7 +77,7 @@ class Runner(ABC):
 
     def _start_what_can_be(self) -> None:
         for run in list(self._waiting):
-            if not self._has_room():
+            if self._stop or not self._has_room():
                 return
             if self._elsewhere.get(run, 0) > time.time() or not self._source_is_ready(run):
                 continue
@@ -92,14 +95,27 @@ class Runner(ABC):
                 else:
                     self._active[run] = handle
                 self._drop(run, state)
+                self._tick()
 
     def _collect_what_ended(self) -> None:
         for run, handle in list(self._active.items()):
             if (outcome := self._poll(run, handle)) is not None:
                 del self._active[run]
-                if outcome != "done":
+                if outcome == "running":
+                    self._waiting.append(run)
+                    self._elsewhere[run] = time.time() + ELSEWHERE_SECONDS
+                elif outcome == "done":
+                    self._ended[run] = time.time()
+                else:
                     self._failed.add(run)
                 self._changed(run, outcome)
+
+    def _late(self) -> bool:
+        """Whether there are runs that were done, and whose numbers are not to be seen yet."""
+        for run, end in list(self._ended.items()):
+            if end + self.late_seconds < time.time() or state_of(run) in FINISHED:
+                del self._ended[run]
+        return bool(self._ended)
 
     def _source_is_ready(self, run: Run) -> bool:
         """Whether the checkpoint that a run evaluates is there; one that will never be makes it fail."""
@@ -111,6 +127,8 @@ class Runner(ABC):
             return False
         if source.weights.is_file() and state == "done":
             return True
+        if time.time() < self._ended.get(source, 0) + self.late_seconds:
+            return False
         why, way_out = f"{source.weights} is not on this machine", _train_again(source)
         if source in self._failed:
             why, way_out = f"{source.name} failed", "the same command tries both again"

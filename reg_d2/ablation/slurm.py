@@ -5,66 +5,123 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import submitit
 
 from ..evaluation.results import replace_text
 from .execution import Execution, Settings, record_failure
+from .locks import RunLock
 from .process import TAIL_LINES
 from .runner import Runner
 from .runs import Run, state_of
 
-JOB_FILE = "job.json"
+JOB_FILE, SUBMIT_LOCK = "job.json", "submit.lock"
 # What --slurm calls submitit's parameters that are the same on every cluster.
 COMMON = {"gpus": "gpus_per_node", "cpus": "cpus_per_task", "minutes": "timeout_min", "memory": "mem_gb"}
-# sbatch's other ways to ask for GPUs, which would leave the number of a run's processes open.
-OTHER_GPUS = ("gres", "gpus_per_task", "num_gpus")
-# How often the queue is asked for a job that accounting does not know, and how long a new one has to appear.
-LOST_SECONDS = 60.0
+# sbatch's other ways to ask for what is said in one way here, and why.
+REFUSED = {
+    **dict.fromkeys(("gres", "gpus_per_task", "num_gpus"), "ask for GPUs by gpus=N: a run has a process for each"),
+    **dict.fromkeys(("nodes", "ntasks_per_node", "tasks_per_node"), "a run is one task on one machine"),
+    "time": "give the time limit of a run as minutes=N: by it a run is requeued",
+    "additional_parameters": "what submitit has no name for goes by sbatch's environment: SBATCH_RESERVATION=NAME",
+}
+# submitit's parameters that are lists, here of one, and values that are no text.
+LISTS = ("setup", "teardown", "srun_args")
+TRUTH = {"true": True, "false": False}
+# How often the queue is asked for all jobs, and how long it is until a refused job is tried again.
+LOOK_SECONDS, RETRY_SECONDS = 30.0, 60.0
+# How often sbatch may refuse a job while none of ours is in the queue.
+REFUSALS = 3
+# How long a job waits for the lock of its run: that of a machine which died is there until its file server notices.
+LOCK_SECONDS = 180.0
 
 
-def parse_parameters(given: Sequence[str]) -> dict[str, str | int]:
-    """``["partition=gpu", "gpus=4"]`` as submitit's parameters; names that are not of COMMON are sbatch's own.
+def parse_parameters(given: Sequence[str]) -> dict[str, Any]:
+    """``["partition=gpu", "gpus=4"]`` as submitit's parameters; names that are not of COMMON are submitit's for SLURM.
 
     Raises:
-        ValueError: not KEY=VALUE, no number where one is needed, GPUs by another name, no time limit.
+        ValueError: not KEY=VALUE, no number where one is needed, one of ``REFUSED``, no time limit.
     """
-    parameters: dict[str, str | int] = {}
+    parameters: dict[str, Any] = {}
     for text in given:
         key, equals, value = text.partition("=")
         if not (key and equals and value):
             raise ValueError(f"--slurm {text!r}: expected KEY=VALUE; keys: {', '.join(COMMON)}, partition, qos, ...")
         key = key.removeprefix("slurm_")
-        if key in OTHER_GPUS:
-            raise ValueError(f"--slurm {text!r}: ask for GPUs by gpus=N, since a run has a process for each")
+        if key in REFUSED:
+            raise ValueError(f"--slurm {text!r}: {REFUSED[key]}")
         name = COMMON.get(key, key if key in COMMON.values() else f"slurm_{key}")
         if name in COMMON.values() and not value.isdigit():
             kind = "; a kind of GPU is chosen by partition=NAME or constraint=NAME" if key.startswith("gpus") else ""
             raise ValueError(f"--slurm {text!r}: expected a whole number, as in {key}=4{kind}")
-        parameters[name] = int(value) if value.isdigit() else value
-    if not {"timeout_min", "slurm_time"} & set(parameters):
+        value = int(value) if value.isdigit() else TRUTH.get(value.lower(), value)
+        parameters[name] = [value] if key in LISTS else value
+    if "timeout_min" not in parameters:
         raise ValueError("--slurm: no minutes=N, the time limit of one run; submitit's own are 5 minutes")
     return parameters
 
 
-def workers_of(parameters: Mapping[str, str | int] | None, workers: int) -> int:
+def workers_of(parameters: Mapping[str, Any] | None, workers: int) -> int:
     """Processes of a run: as many as the GPUs that are asked for, or else ``workers``."""
     return int((parameters or {}).get("gpus_per_node", 0)) or workers
 
 
-def is_lost(job: submitit.Job) -> bool:
-    """Whether a job that has not ended is gone: accounting (sacct) does not know it, and the queue has it not."""
-    if job.state != "UNKNOWN":
-        return False
-    command = ["squeue", "--noheader", "--format=%i", "--jobs", str(job.job_id)]
+def make_executor(
+    parameters: Mapping[str, Any], *, workers: int, logs: Path, cluster: str = "slurm"
+) -> submitit.AutoExecutor:
+    """What submits jobs.
+
+    Args:
+        parameters: of ``parse_parameters``; without GPUs in it, one for each of ``workers``.
+        logs: folder for submitit's files.
+        cluster: ``slurm``; ``local`` and ``debug`` are submitit's stand-ins.
+
+    Raises:
+        ValueError: no cluster here, or a parameter that submitit does not know.
+    """
+    try:
+        executor = submitit.AutoExecutor(folder=logs, cluster=cluster)
+        executor.update_parameters(**{"gpus_per_node": workers, "tasks_per_node": 1, **parameters})
+    except (NameError, RuntimeError) as error:
+        raise ValueError(f"--slurm: {error}") from None
+    return executor
+
+
+def jobs_in_queue(jobs: Collection[str]) -> set[str] | None:
+    """Of these jobs, those that SLURM's queue has: waiting, running or suspended. None: the cluster does not answer."""
+    if not jobs:
+        return set()
+    command = ["squeue", "--noheader", "--format=%i", f"--jobs={','.join(jobs)}"]
     try:
         queue = subprocess.run(command, capture_output=True, text=True, timeout=30)
     except (OSError, subprocess.TimeoutExpired):
-        return False  # the cluster does not answer
-    return not queue.stdout.strip() if queue.returncode == 0 else "Invalid job id" in queue.stderr
+        return None
+    if queue.returncode == 0:
+        return set(queue.stdout.split()) & set(jobs)
+    return set() if "Invalid job id" in queue.stderr else None
+
+
+def runs_in_queue(runs: Collection[Run]) -> set[Run]:
+    """Of these runs, those whose job SLURM's queue has, as far as it answers."""
+    jobs = {run: job.job_id for run in runs if (job := _submitted(run)) is not None}
+    found = jobs_in_queue(jobs.values()) or set()
+    return {run for run, job in jobs.items() if job in found}
+
+
+def _submitted(run: Run) -> submitit.Job | None:
+    """The job that was last submitted for a run."""
+    try:
+        content = json.loads((run.folder / JOB_FILE).read_text(encoding="utf-8"))
+        if content["cluster"] != "slurm":
+            return None
+        return submitit.SlurmJob(folder=content["logs"], job_id=content["job_id"])
+    except (OSError, ValueError, KeyError, TypeError):  # none, or a broken file
+        return None
 
 
 class Job:
@@ -76,10 +133,13 @@ class Job:
         self._execution: Execution | None = None
 
     def __call__(self) -> str:
-        self._execution = Execution.start(self._run, self._settings)
-        if self._execution is None:
-            return state_of(self._run)
-        while (outcome := self._execution.poll()) is None:
+        end = time.monotonic() + LOCK_SECONDS
+        while (execution := Execution.start(self._run, self._settings)) is None:
+            if (state := state_of(self._run)) != "running" or time.monotonic() > end:
+                return state
+            time.sleep(1.0)
+        self._execution = execution
+        while (outcome := execution.poll()) is None:
             time.sleep(0.5)
         return outcome
 
@@ -92,86 +152,116 @@ class Job:
 
 
 class SlurmRunner(Runner):
-    """Submits what is to be done and watches it. Asked to stop, it leaves the jobs to the cluster."""
+    """Submits what is to be done and watches it. Asked to stop, it leaves the jobs to the cluster.
+
+    A job's result is a file of submitit's. Without one, SLURM's queue says whether a job still goes on, and accounting
+    (sacct), which may lag or be absent, how it ended.
+    """
 
     poll_seconds = 1.0
+    late_seconds = 120.0  # network file systems do not show at once what is written elsewhere
 
-    def __init__(self, *args, parameters: Mapping[str, str | int], logs: Path, cluster: str = "slurm", **kwargs):
+    def __init__(self, *args, executor: submitit.AutoExecutor, **kwargs):
         """
         Args:
-            parameters: of ``parse_parameters``; without GPUs in it, one for each of ``settings.workers``.
-            logs: folder for submitit's files.
-            cluster: ``slurm``; ``local`` and ``debug`` are submitit's stand-ins.
-
-        Raises:
-            ValueError: no cluster here, or a parameter that submitit does not know.
+            executor: of ``make_executor``.
         """
         super().__init__(*args, **kwargs)
         self.left: list[str] = []  # jobs that were left to the cluster
-        self._cluster = cluster
-        self._next_look: dict[Run, float] = {}
-        try:
-            self._executor = submitit.AutoExecutor(folder=logs, cluster=cluster)
-            self._executor.update_parameters(
-                **{"gpus_per_node": self.settings.workers, "tasks_per_node": 1, **parameters}
-            )
-        except (NameError, RuntimeError) as error:
-            raise ValueError(f"--slurm: {error}") from None
+        self._executor = executor
+        self._accepted = False  # whether sbatch has ever taken a job of this study
+        self._refusals: Counter[Run] = Counter()
+        self._next_try = self._next_look = 0.0
+        self._missed: Counter[Run] = Counter()  # how often, in a row, the queue had not the job
 
     def _has_room(self) -> bool:
-        return len(self._active) < self.settings.jobs
+        return len(self._active) < self.settings.jobs and time.time() >= self._next_try
 
     def _start(self, run: Run):
-        job = self._submitted_before(run)
+        lock = RunLock(run.folder / SUBMIT_LOCK)
+        if not lock.acquire():  # another process submits it
+            return None
+        try:
+            return self._adopt_or_submit(run)
+        finally:
+            lock.release()
+
+    def _adopt_or_submit(self, run: Run):
+        job = self._in_queue(run)
         if job is None:
             if state_of(run) == "running":
                 return None
             self._executor.update_parameters(name=f"{run.study}-{run.row}-{run.seed}")
             try:
                 job = self._executor.submit(Job(run, self.settings))
-            except submitit.core.utils.FailedJobError as error:
-                reason = " ".join(str(error).split()) or "it did not say why"
-                if not self._active:
-                    raise ValueError(f"--slurm: sbatch refuses {run.name}: {reason}") from None
-                record_failure(run, "sbatch refused its job", reason)
-                return None, "failed"
-            content = {"cluster": self._cluster, "job_id": job.job_id, "logs": str(self._executor.folder)}
+            except RuntimeError as error:  # submitit's
+                return self._refused(run, " ".join(str(error).split()) or "it did not say why")
+            content = {"cluster": self._executor.cluster, "job_id": job.job_id, "logs": str(self._executor.folder)}
             replace_text(run.folder / JOB_FILE, json.dumps(content) + "\n")
-        self._next_look[run] = time.time() + LOST_SECONDS
+        self._accepted = True
+        del self._missed[run], self._refusals[run]
         return job, "queued"
 
-    def _submitted_before(self, run: Run) -> submitit.Job | None:
+    def _in_queue(self, run: Run) -> submitit.Job | None:
         """The job of an earlier call of this program that still waits or runs."""
-        try:
-            content = json.loads((run.folder / JOB_FILE).read_text(encoding="utf-8"))
-            if content["cluster"] != "slurm":
-                return None
-            job = submitit.SlurmJob(folder=content["logs"], job_id=content["job_id"])
-        except (OSError, ValueError, KeyError, TypeError):  # none, or a broken file
+        job = _submitted(run)
+        if job is None or job.paths.result_pickle.is_file():
             return None
-        return None if job.done(force_check=True) or is_lost(job) else job
+        found = jobs_in_queue([job.job_id])
+        return job if found or (found is None and not job.done(force_check=True)) else None
+
+    def _refused(self, run: Run, reason: str):
+        """The queue may be full, or its server away: wait, while there is hope.
+
+        Raises:
+            ValueError: sbatch has not taken any job: it will not take the others.
+        """
+        if not self._accepted:
+            raise ValueError(f"--slurm: sbatch refuses {run.name}: {reason}") from None
+        self._refusals[run] += 1
+        if self._active or self._refusals[run] < REFUSALS:
+            self._next_try = time.time() + RETRY_SECONDS
+            return None
+        record_failure(run, "sbatch refused its job", reason)
+        return None, "failed"
+
+    def _collect_what_ended(self) -> None:
+        if self._executor.cluster == "slurm" and self._active and time.time() >= self._next_look:
+            self._next_look = time.time() + LOOK_SECONDS
+            found = jobs_in_queue([job.job_id for job in self._active.values()])
+            for run, job in self._active.items():
+                there = not job.done() if found is None else job.job_id in found
+                self._missed[run] = 0 if there else self._missed[run] + 1
+        super()._collect_what_ended()
 
     def _poll(self, run: Run, job: submitit.Job) -> str | None:
-        if not job.done():
-            return self._poll_lost(run, job)
+        ended = job.done()  # by its result, or by accounting
+        if self._executor.cluster == "slurm":
+            # Without accounting's word, or where that says nothing final, not at the first look: results come late.
+            gone = self._missed[run] >= (1 if ended else 2)
+            if not job.paths.result_pickle.is_file():
+                return self._without_result(run, job) if gone else None
+        elif not ended:
+            return None
         try:
             outcome = job.result()
-            return outcome if outcome in ("done", "failed") else "cut"
-        except Exception as error:  # whatever ended the job: time, memory, scancel, a broken node
-            tail = "\n".join(str(error).splitlines()[-TAIL_LINES:])
-            record_failure(run, f"job {job.job_id} ended as {job.state}", tail, run.log if run.log.is_file() else None)
-            return "failed"
+        except Exception as error:
+            return self._failed_with(run, f"job {job.job_id} ended with an error", str(error))
+        if outcome == "cut" and self._executor.cluster == "slurm" and not gone:
+            return None  # SLURM took the machine away, and may requeue it
+        return outcome if outcome in ("done", "failed", "running") else "cut"
 
-    def _poll_lost(self, run: Run, job: submitit.Job) -> str | None:
-        """As ``_poll``, of a job that has not ended as far as submitit knows."""
-        if time.time() < self._next_look.get(run, 0):
-            return None
-        self._next_look[run] = time.time() + LOST_SECONDS
-        if not is_lost(job) or (state := state_of(run)) == "running":
-            return None
-        if state == "done":
+    def _without_result(self, run: Run, job: submitit.Job) -> str:
+        """The outcome of a job that is not in the queue any more, and has left no result: its time or memory was up,
+        somebody cancelled it, its machine died."""
+        if (state := state_of(run)) in ("done", "running"):
             return state
-        record_failure(run, f"the cluster does not know job {job.job_id} any more", "the same command submits it again")
+        how = "" if job.state in ("UNKNOWN", "PENDING", "RUNNING") else f"; it ended as {job.state}"
+        return self._failed_with(run, f"job {job.job_id} is gone without a result{how}", job.stderr() or "")
+
+    def _failed_with(self, run: Run, status: str, text: str) -> str:
+        tail = "\n".join(text.splitlines()[-TAIL_LINES:]) or "the same command submits it again"
+        record_failure(run, status, tail, run.log if run.log.is_file() else None)
         return "failed"
 
     def _stop_active(self) -> None:

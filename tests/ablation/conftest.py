@@ -3,6 +3,7 @@
 import copy
 import json
 import multiprocessing
+import os
 import sys
 import time
 from pathlib import Path
@@ -102,6 +103,22 @@ def workshop(tmp_path, monkeypatch):
     workshop = Workshop(tmp_path)
     monkeypatch.setattr(runs_module, "fingerprints", lambda files: dict(workshop.data))
     return workshop
+
+
+@pytest.fixture
+def cluster(monkeypatch, tmp_path):
+    """Commands of SLURM that say what a test wants: ``cluster(sbatch="echo ...")``."""
+    folder = tmp_path / "slurm"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+
+    def programs(**scripts):
+        for name, script in scripts.items():
+            (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+            (folder / name).chmod(0o755)
+
+    programs(srun="", sacct="echo 'JobID|State|NodeList'", squeue="")
+    return programs
 
 
 @pytest.fixture

@@ -1,19 +1,21 @@
-"""Studies through submitit: its stand-ins for a cluster, a requeue, and jobs that are still in the queue."""
+"""Studies through submitit: what a job does, what sbatch gets, and what is refused before."""
 
 import json
 import os
 import pickle
 import signal
+import threading
 
 import cloudpickle
 import pytest
 import submitit
 
 from reg_d2.ablation import slurm
-from reg_d2.ablation.execution import Settings
+from reg_d2.ablation.execution import Execution, Settings
+from reg_d2.ablation.locks import RunLock
 from reg_d2.ablation.process import StopRequest
 from reg_d2.ablation.runs import state_of
-from reg_d2.ablation.slurm import Job, SlurmRunner, parse_parameters, workers_of
+from reg_d2.ablation.slurm import Job, SlurmRunner, make_executor, parse_parameters, workers_of
 
 from .conftest import wait_until
 
@@ -71,63 +73,6 @@ def requeued(job):
     return submission.function
 
 
-class Queued:
-    """A job of SLURM that waits in the queue, as submitit shows it to a program that did not submit it."""
-
-    asked = []
-
-    def __init__(self, folder, job_id):
-        self.job_id, self.state = job_id, "PENDING"
-        Queued.asked.append(job_id)
-
-    def done(self, force_check=False):
-        return False
-
-
-def test_jobs_in_the_queue_are_not_submitted_again_and_stay_there_after_ctrl_c(workshop, monkeypatch):
-    workshop.write(seeds=[0])
-    runs = list(workshop.runs().values())
-    for i, run in enumerate(runs):
-        run.folder.mkdir(parents=True)
-        (run.folder / "job.json").write_text(json.dumps({"cluster": "slurm", "job_id": str(70 + i), "logs": "x"}))
-    monkeypatch.setattr(slurm.submitit, "SlurmJob", Queued)
-    stop, seen = StopRequest(), []
-    runner = SlurmRunner(
-        runs,
-        Settings(jobs=5),
-        stop,
-        lambda run, state: seen.append((run.row, state)),
-        lambda: setattr(stop, "count", len(seen) // 2),
-        parameters={},
-        logs=workshop.output / "logs",
-        cluster="debug",
-    )
-    assert runner.run() is True
-    assert seen == [("plain", "queued"), ("better", "queued")]
-    assert Queued.asked == runner.left == ["70", "71"]
-
-
-def test_a_job_that_the_cluster_ended_is_a_failed_run(workshop, tmp_path):
-    workshop.write(seeds=[0])
-    run = workshop.runs()["plain0"]
-
-    class Ended(Queued):
-        state = "TIMEOUT"
-
-        def done(self, force_check=False):
-            return True
-
-        def result(self):
-            raise submitit.core.utils.UncompletedJobError("Job 5 was cut off at its time limit")
-
-    runner = SlurmRunner([run], Settings(), StopRequest(), parameters={}, logs=tmp_path / "logs", cluster="debug")
-    ended = Ended("x", "5")
-    ended.state = "TIMEOUT"
-    assert runner._poll(run, ended) == "failed"
-    failure = json.loads((run.folder / "failed.json").read_text())
-    assert failure["status"] == "job 5 ended as TIMEOUT" and "time limit" in failure["tail"]
-
-
 def test_parameters_are_submitits():
     given = ["partition=gpu", "gpus=4", "cpus=32", "minutes=240", "memory=64", "qos=low", "account=roads"]
     assert parse_parameters(given) == {
@@ -137,7 +82,9 @@ def test_parameters_are_submitits():
     own = parse_parameters(["gpus_per_node=4", "timeout_min=240", "slurm_partition=gpu"])
     assert own == {"gpus_per_node": 4, "timeout_min": 240, "slurm_partition": "gpu"}
     assert workers_of(own, 1) == 4 and workers_of({"timeout_min": 9}, 2) == workers_of(None, 2) == 2
-    assert parse_parameters(["time=1-0"]) == {"slurm_time": "1-0"}
+    assert parse_parameters(["minutes=9", "exclusive=true", "setup=module load cuda"]) == {
+        **{"timeout_min": 9, "slurm_exclusive": True, "slurm_setup": ["module load cuda"]}
+    }
 
 
 @pytest.mark.parametrize(
@@ -151,6 +98,9 @@ def test_parameters_are_submitits():
         ("memory=64GB", "expected a whole number, as in memory=4$"),
         ("gres=gpu:4", "--slurm 'gres=gpu:4': ask for GPUs by gpus=N"),
         ("qos=low", "no minutes=N"),
+        ("time=4:00:00", "'time=4:00:00': give the time limit of a run as minutes=N"),
+        ("nodes=2", "a run is one task on one machine"),
+        ("additional_parameters=x", "SBATCH_RESERVATION"),
     ],
 )
 def test_a_wrong_parameter_is_told_what_is_right(given, message):
@@ -158,81 +108,62 @@ def test_a_wrong_parameter_is_told_what_is_right(given, message):
         parse_parameters([given])
 
 
-@pytest.fixture
-def cluster(monkeypatch, tmp_path):
-    """Commands of SLURM that say what a test wants: ``cluster(sbatch="echo ...")``."""
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-
-    def programs(**scripts):
-        for name, script in ({"srun": "", "sacct": "echo 'JobID|State|NodeList'"} | scripts).items():
-            (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
-            (tmp_path / name).chmod(0o755)
-
-    return programs
-
-
-def test_what_sbatch_refuses_ends_in_one_line_or_is_a_failed_run(workshop, cluster, tmp_path, capsys):
+def test_what_slurm_lacks_is_refused_before_anything_is_deleted(workshop, cluster, capsys):
     workshop.write(seeds=[0])
-    cluster(sbatch="echo 'sbatch: error: invalid partition specified: gqu' >&2; exit 1")
+    assert workshop.main() == 0
     with pytest.raises(SystemExit):
-        workshop.main("--slurm", "partition=gqu", "minutes=9")
-    error = capsys.readouterr().err
-    assert "error: --slurm: sbatch refuses roads/plain-seed0: sbatch: error: invalid partition" in error
-    plain, better = workshop.runs().values()
-    runner = SlurmRunner([better], Settings(), StopRequest(), parameters={}, logs=tmp_path / "logs")
-    runner._active[plain] = None
-    runner._has_room, runner._collect_what_ended = lambda: True, runner._active.clear
-    assert runner.run() is False
-    assert state_of(better) == "failed"
+        workshop.main("--rerun", "better", "--slurm", "partitoin=gpu", "minutes=9")
+    assert "partitoin" in capsys.readouterr().err
+    assert {state_of(run) for run in workshop.runs().values()} == {"done"}
+    assert (workshop.runs()["better0"].folder / "model_final.pth").exists()
 
 
-def test_a_job_that_the_cluster_has_forgotten_is_submitted_again(workshop, cluster, tmp_path, monkeypatch):
-    workshop.write(seeds=[0])
-    plain, better = workshop.runs().values()
-    for run, text in (plain, json.dumps({"cluster": "slurm", "job_id": "70", "logs": str(tmp_path)})), (better, "{}"):
-        run.folder.mkdir(parents=True)
-        (run.folder / "job.json").write_text(text)
-    cluster(squeue="echo 70", sbatch="echo Submitted batch job 71")
-    runner = SlurmRunner([], Settings(), StopRequest(), parameters={}, logs=tmp_path / "logs")
-    assert runner._start(plain)[0].job_id == "70", "in the queue, though not yet in the accounts"
-    assert runner._start(better)[0].job_id == "71", "a broken record is none"
-    for squeue in ("", "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1"):
-        cluster(squeue=squeue)
-        assert runner._submitted_before(plain) is None
-    cluster(squeue="echo 'Unable to contact slurm controller' >&2; exit 1")
-    assert runner._submitted_before(plain) is not None
-    job, _ = runner._start(plain)
-    cluster(squeue="")
-    assert runner._poll(plain, job) is None, "it is new: both may not know it yet"
-    monkeypatch.setattr(slurm.time, "time", lambda: 10e10)
-    assert runner._poll(plain, job) == "failed"
-    assert "does not know job 70" in (plain.folder / "failed.json").read_text()
-
-
-def test_a_parameter_that_slurm_lacks_is_refused(workshop):
-    with pytest.raises(ValueError, match="partitoin"):
-        SlurmRunner([], Settings(), StopRequest(), parameters={"slurm_partitoin": "x"}, logs="logs", cluster="debug")
-
-
-def test_the_batch_script_asks_for_the_gpus(workshop, monkeypatch, tmp_path):
+def test_the_batch_script_asks_for_the_gpus(workshop, cluster, tmp_path):
     """What submitit hands to sbatch."""
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    for name in ("srun", "sbatch"):
-        (tmp_path / name).write_text('#!/bin/sh\ncp "$1" "$0.given"\necho Submitted batch job 17\n')
-        (tmp_path / name).chmod(0o755)
-    parameters = parse_parameters(["partition=gpu", "cpus=32", "minutes=240"])
-    runner = SlurmRunner(
-        [], Settings(workers=4), StopRequest(), parameters=parameters, logs=tmp_path / "logs", cluster="slurm"
-    )
+    cluster(sbatch=f'cp "$1" {tmp_path}/given\necho Submitted batch job 17')
+    parameters = parse_parameters(["partition=gpu", "cpus=32", "minutes=240", "exclusive=true", "setup=module load x"])
+    executor = make_executor(parameters, workers=4, logs=tmp_path / "logs")
+    runner = SlurmRunner([], Settings(workers=4), StopRequest(), executor=executor)
     workshop.write(seeds=[0])
     job, state = runner._start(workshop.runs()["plain0"])
     assert (job.job_id, state) == ("17", "queued")
-    script = (tmp_path / "sbatch.given").read_text()
+    script = (tmp_path / "given").read_text()
     for line in (
         "--gpus-per-node=4",
         "--partition=gpu",
         "--cpus-per-task=32",
         "--time=240",
         "--job-name=trial-plain-0",
+        "--exclusive",
+        "module load x",
     ):
-        assert line in script, script
+        assert f"{line}\n" in script, script
+
+
+def test_a_run_that_another_process_has_is_waited_for(workshop, monkeypatch):
+    """The lock of a machine that died is there for a while; one of a process that works, longer than a job waits."""
+    workshop.write(seeds=[0])
+    run = workshop.runs()["plain0"]
+    lock = RunLock(run.lock)
+    assert lock.acquire()
+    monkeypatch.setattr(slurm, "LOCK_SECONDS", 0.0)
+    assert Job(run, Settings())() == "running"
+    monkeypatch.setattr(slurm, "LOCK_SECONDS", 60.0)
+    threading.Timer(0.5, lock.release).start()
+    assert Job(run, Settings())() == "done"
+
+
+def test_a_signal_to_every_process_of_a_job_is_the_jobs_own_affair(workshop):
+    """Some clusters warn all processes: the program neither dies of it nor counts as failed where it is stopped."""
+    workshop.write(seeds=[0], set={"SOLVER": {"MAX_ITER": 300, "WARMUP_ITERS": 5}})
+    run = workshop.runs()["plain0"]
+    execution = Execution.start(run, Settings())
+    wait_until(lambda: len(workshop.steps("plain0")) > 2)
+    ((program, _), *_) = workshop.steps("plain0")
+    for number in (signal.SIGUSR1, signal.SIGUSR2):
+        os.kill(program, number)
+    known = len(workshop.steps("plain0"))
+    wait_until(lambda: len(workshop.steps("plain0")) > known + 2)
+    os.kill(program, signal.SIGTERM)
+    execution.await_end()
+    assert execution.poll() == state_of(run) == "cut"

@@ -1,5 +1,7 @@
 """Kills, Ctrl-C and locks: a study that is stopped goes on, and no run is done twice."""
 
+import errno
+import fcntl
 import json
 import os
 import signal
@@ -189,6 +191,31 @@ def test_a_lock_that_is_looked_at_can_be_taken(tmp_path):
     threading.Timer(0.2, held.release).start()
     assert wanted.acquire(), "is_locked of another process is over in a moment"
     wanted.release()
+
+
+def test_a_lock_on_nfs_can_be_looked_at(tmp_path, monkeypatch):
+    """There an exclusive lock needs a file that is open for writing (flock(2), NFS details)."""
+
+    def nfs(fd, operation):
+        if operation & fcntl.LOCK_EX and fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        flock(fd, operation)
+
+    flock = fcntl.flock
+    monkeypatch.setattr(fcntl, "flock", nfs)
+    lock = RunLock(tmp_path / "lock")
+    assert lock.acquire() and is_locked(tmp_path / "lock")
+    lock.release()
+    assert not is_locked(tmp_path / "lock")
+
+
+def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch):
+    def lustre(fd, operation):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", lustre)
+    with pytest.raises(OSError, match=r"lock cannot be locked .*has no flock; put --output on one that has"):
+        RunLock(tmp_path / "lock").acquire()
 
 
 def test_ctrl_c_while_a_study_is_read_is_one_line(workshop, monkeypatch, capsys):

@@ -1,0 +1,296 @@
+"""Jobs of a study in SLURM's queue: adopted, watched, refused, lost, and seen late."""
+
+import json
+import pickle
+
+import pytest
+
+from reg_d2.ablation import runner as runner_module
+from reg_d2.ablation import slurm
+from reg_d2.ablation.execution import Settings
+from reg_d2.ablation.locks import RunLock
+from reg_d2.ablation.process import StopRequest
+from reg_d2.ablation.runs import failure_of, state_of
+from reg_d2.ablation.slurm import SlurmRunner, make_executor
+
+from .conftest import store
+
+ACCOUNTS = "echo 'JobID|State|NodeList'; echo '{}|{}|n1'"
+
+
+class Study:
+    """Runs whose jobs were submitted by an earlier call, and a runner that watches them."""
+
+    def __init__(self, workshop):
+        workshop.write(seeds=[0])
+        self.runs, self.logs = list(workshop.runs().values()), workshop.output / "logs"
+        self.stop, self.seen = StopRequest(), []
+        self.tick = lambda: None
+
+    def submitted(self, *runs):
+        for run in runs:
+            run.folder.mkdir(parents=True, exist_ok=True)
+            content = {"cluster": "slurm", "job_id": str(70 + self.runs.index(run)), "logs": str(self.logs)}
+            (run.folder / "job.json").write_text(json.dumps(content))
+
+    def ends(self, run, result):
+        """Its job leaves a result, as submitit writes it."""
+        folder = self.logs / str(70 + self.runs.index(run))
+        folder.mkdir(parents=True, exist_ok=True)
+        (self.logs / f"{folder.name}_0_result.pkl").write_bytes(pickle.dumps(result))
+
+    def runner(self, runs=None, jobs=5):
+        executor = make_executor({"timeout_min": 9}, workers=1, logs=self.logs)
+        return SlurmRunner(
+            self.runs if runs is None else runs,
+            Settings(jobs=jobs),
+            self.stop,
+            lambda run, state: self.seen.append((run.row, state)),
+            lambda: self.tick(),
+            executor=executor,
+        )
+
+
+@pytest.fixture
+def study(workshop, cluster, monkeypatch):
+    monkeypatch.setattr(SlurmRunner, "poll_seconds", 0.02)
+    monkeypatch.setattr(slurm, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(slurm, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(runner_module, "ELSEWHERE_SECONDS", 0.0)
+    return Study(workshop)
+
+
+def test_jobs_in_the_queue_are_not_submitted_again_and_stay_there_after_ctrl_c(study, cluster):
+    study.submitted(*study.runs)
+    cluster(squeue="echo 70; echo 71", sbatch="exit 1")
+    study.tick = lambda: setattr(study.stop, "count", len(study.seen) // 2)
+    runner = study.runner()
+    assert runner.run() is True
+    assert study.seen == [("plain", "queued"), ("better", "queued")]
+    assert runner.left == ["70", "71"]
+
+
+def test_ctrl_c_while_jobs_are_submitted_submits_no_more(study, cluster, tmp_path):
+    cluster(sbatch=f"echo x >> {tmp_path}/submitted; echo Submitted batch job 70", squeue="echo 70")
+    study.tick = lambda: setattr(study.stop, "count", 1)
+    assert study.runner().run() is False
+    assert (tmp_path / "submitted").read_text() == "x\n"
+
+
+@pytest.mark.parametrize(
+    ("squeue", "adopted"),
+    [
+        ("echo 70", True),
+        ("", False),
+        ("echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1", False),
+        ("echo 'Unable to contact slurm controller' >&2; exit 1", True),
+    ],
+)
+def test_what_the_queue_has_is_adopted_and_what_it_has_not_submitted_again(study, cluster, squeue, adopted):
+    plain, _ = study.runs
+    study.submitted(plain)
+    cluster(squeue=squeue, sbatch="echo Submitted batch job 99")
+    assert study.runner()._start(plain)[0].job_id == ("70" if adopted else "99")
+
+
+def test_a_broken_record_is_none(study, cluster):
+    plain, _ = study.runs
+    plain.folder.mkdir(parents=True)
+    (plain.folder / "job.json").write_text("{}")
+    cluster(sbatch="echo Submitted batch job 99")
+    assert study.runner()._start(plain)[0].job_id == "99"
+
+
+def test_two_commands_do_not_submit_a_run_twice(study, cluster):
+    """While one submits, the other waits, and then adopts its job."""
+    plain, _ = study.runs
+    other = RunLock(plain.folder / "submit.lock")
+    assert other.acquire()
+    cluster(sbatch="echo Submitted batch job 99")
+    runner = study.runner()
+    assert runner._start(plain) is None
+    study.submitted(plain)
+    other.release()
+    cluster(squeue="echo 70")
+    assert runner._start(plain)[0].job_id == "70"
+
+
+@pytest.mark.parametrize("accounts", ["", ACCOUNTS.format(70, "RUNNING"), ACCOUNTS.format(70, "PREEMPTED")])
+def test_a_job_that_is_gone_is_failed_whatever_accounting_says(study, cluster, accounts):
+    """A dead machine may stay RUNNING there; no accounts are usual, too. Not at the first look: results come late."""
+    plain, _ = study.runs
+    study.submitted(plain)
+    cluster(squeue="echo 70", sacct=accounts or "exit 1")
+    runner = study.runner([plain])
+    runner._start_what_can_be()
+    runner._collect_what_ended()
+    assert study.seen == [("plain", "queued")]
+    cluster(squeue="")
+    runner._collect_what_ended()
+    assert study.seen == [("plain", "queued")]
+    runner._collect_what_ended()
+    assert study.seen == [("plain", "queued"), ("plain", "failed")]
+    assert failure_of(plain)["status"].startswith("job 70 is gone without a result")
+
+
+def test_a_job_that_the_cluster_ended_is_a_failed_run_with_its_last_words(study, cluster):
+    plain, _ = study.runs
+    study.submitted(plain)
+    cluster(squeue="echo 70")
+    runner = study.runner([plain])
+    runner._start_what_can_be()
+    cluster(squeue="", sacct=ACCOUNTS.format(70, "OUT_OF_MEMORY"))
+    study.logs.mkdir(parents=True)
+    (study.logs / "70_0_log.err").write_text("slurmstepd: error: Detected 1 oom_kill event\n")
+    runner._active[plain].watcher.clear()
+    runner._collect_what_ended()
+    assert state_of(plain) == "failed"
+    assert failure_of(plain)["status"] == "job 70 is gone without a result; it ended as OUT_OF_MEMORY"
+    assert "oom_kill" in failure_of(plain)["tail"]
+
+
+def test_a_suspended_job_goes_on(study, cluster):
+    plain, _ = study.runs
+    study.submitted(plain)
+    cluster(squeue="echo 70", sacct=ACCOUNTS.format(70, "SUSPENDED"))
+    runner = study.runner([plain])
+    runner._start_what_can_be()
+    for _ in range(4):
+        runner._collect_what_ended()
+    assert study.seen == [("plain", "queued")]
+
+
+def test_a_job_whose_run_another_process_has_is_waited_for(study, cluster):
+    plain, _ = study.runs
+    study.submitted(plain)
+    cluster(squeue="echo 70")
+    runner = study.runner([plain])
+    runner._start_what_can_be()
+    study.ends(plain, ("success", "running"))
+    lock = RunLock(plain.lock)
+    assert lock.acquire()
+
+    def finish():
+        if ("plain", "running") in study.seen and lock.fd >= 0:
+            store(plain, 30.0)
+            lock.release()
+
+    study.tick = finish
+    assert runner.run() is True
+    assert study.seen == [("plain", "queued"), ("plain", "running"), ("plain", "done")]
+
+
+def test_a_run_whose_machine_was_taken_away_is_watched_while_it_is_in_the_queue(study, cluster):
+    plain, _ = study.runs
+    study.submitted(plain)
+    cluster(squeue="echo 70")
+    runner = study.runner([plain])
+    runner._start_what_can_be()
+    study.ends(plain, ("success", "cut"))
+    runner._collect_what_ended()
+    assert study.seen == [("plain", "queued")]
+    cluster(squeue="")
+    runner._collect_what_ended()
+    assert study.seen[-1] == ("plain", "cut")
+
+
+def test_an_error_in_a_job_is_told(study, cluster):
+    plain, _ = study.runs
+    study.submitted(plain)
+    cluster(squeue="echo 70")
+    runner = study.runner([plain])
+    runner._start_what_can_be()
+    study.ends(plain, ("error", "Traceback ...\nImportError: no module named abacus"))
+    assert runner.run() is False
+    failure = failure_of(plain)
+    assert failure["status"] == "job 70 ended with an error" and "abacus" in failure["tail"]
+
+
+def test_files_that_are_seen_late_are_waited_for(workshop, cluster, study):
+    """A network file system shows them after a while: not at once a failed evaluation, and no tables without them."""
+    workshop.content["rows"]["halved"] = {"evaluate_of": "plain", "set": {"MODEL.ROI_HEADS.NMS_THRESH_TEST": 0.3}}
+    workshop.write()
+    study = Study(workshop)
+    plain, _, halved = study.runs
+    study.submitted(plain, halved)
+    cluster(squeue="echo 70; echo 72")
+    study.ends(halved, ("success", "done"))
+    runner, ticks = study.runner([plain, halved]), []
+    runner._start_what_can_be()
+    study.ends(plain, ("success", "done"))
+
+    def show():
+        ticks.append(len(study.seen))
+        if len(ticks) == 5:
+            assert study.seen == [("plain", "queued"), ("plain", "done")], "its evaluation waits"
+            store(plain, 30.0)
+            plain.weights.write_text("{}")
+            (halved.folder / "job.json").unlink()
+            cluster(sbatch="echo Submitted batch job 72")
+        if ticks.count(len(study.seen)) == 3 and study.seen[-1] == ("halved", "done"):
+            store(halved, 15.0)
+
+    study.tick = show
+    assert runner.run() is True
+    assert study.seen[2:] == [("halved", "queued"), ("halved", "done")]
+    assert state_of(halved) == "done"
+
+
+def test_what_sbatch_refuses_at_first_ends_in_one_line(workshop, cluster, capsys):
+    workshop.write(seeds=[0])
+    cluster(sbatch="echo 'sbatch: error: invalid partition specified: gqu' >&2; exit 1")
+    with pytest.raises(SystemExit):
+        workshop.main("--slurm", "partition=gqu", "minutes=9")
+    error = capsys.readouterr().err
+    assert "error: --slurm: sbatch refuses roads/plain-seed0: sbatch: error: invalid partition" in error
+
+
+def test_a_full_queue_is_tried_again(study, cluster, tmp_path):
+    """One job at a time is allowed; the second is submitted when the first has ended."""
+    plain, better = study.runs
+    sbatch = f"""
+if [ -e {tmp_path}/full ]; then echo 'QOSMaxSubmitJobPerUserLimit' >&2; exit 1; fi
+touch {tmp_path}/full; echo Submitted batch job $(cat {tmp_path}/next)"""
+    cluster(sbatch=sbatch, squeue="echo 70; echo 71")
+    (tmp_path / "next").write_text("70")
+    ticks = []
+
+    def end():
+        ticks.append(1)
+        if len(ticks) == 9:
+            assert study.seen == [("plain", "queued")], "refused many times, and not failed"
+            store(plain, 30.0)
+            study.ends(plain, ("success", "done"))
+            (tmp_path / "full").unlink()
+            (tmp_path / "next").write_text("71")
+        if ("better", "queued") in study.seen:
+            store(better, 33.0)
+            study.ends(better, ("success", "done"))
+
+    study.tick = end
+    assert study.runner().run() is True
+
+
+def test_what_sbatch_goes_on_refusing_is_a_failed_run_and_the_others_go_on(study, cluster):
+    plain, better = study.runs
+    study.submitted(plain)
+    cluster(squeue="echo 70", sbatch="echo 'sbatch: error: no such account' >&2; exit 1")
+    runner = study.runner(jobs=1)
+    runner._start_what_can_be()
+    store(plain, 30.0)
+    study.ends(plain, ("success", "done"))
+    assert runner.run() is False
+    assert study.seen == [("plain", "queued"), ("plain", "done"), ("better", "failed")]
+    assert "no such account" in failure_of(better)["tail"]
+
+
+def test_status_and_dry_run_know_the_queue(workshop, study, cluster, capsys):
+    plain, better = study.runs
+    study.submitted(plain, better)
+    cluster(squeue="echo 71")
+    assert workshop.main("--status") == 1
+    assert "1 queued, 1 missing" in capsys.readouterr().out
+    workshop.main("--dry-run")
+    lines = capsys.readouterr().out.splitlines()
+    assert "# roads/better-seed0 is in the queue of the cluster" in lines
+    assert sum(str(plain.folder) in line for line in lines) == 1 and not any(str(better.folder) in x for x in lines)
