@@ -3,8 +3,10 @@
 import contextlib
 import faulthandler
 import logging
+import os
 import signal
 import sys
+import time
 
 import torch
 import torch.distributed as dist
@@ -101,13 +103,18 @@ class StuckStep(HookBase):
 
 
 class InterruptSaver(HookBase):
-    """On SIGINT (Ctrl-C) or SIGTERM: finish the step, save a checkpoint, stop. A second signal stops at once."""
+    """On SIGINT (Ctrl-C) or SIGTERM: finish the step, save a checkpoint, stop. A later second signal stops at once.
+
+    What comes within ``SAME_SECONDS`` is one request: a terminal or a cluster may tell every process of a job, and the
+    launcher tells its workers, too.
+    """
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM)
+    SAME_SECONDS = 1.0
 
     def __init__(self, checkpointer):
         self._checkpointer = checkpointer
-        self._received = None
+        self._received = None  # when the first signal came
         self._previous = {}
 
     def before_train(self):
@@ -116,8 +123,12 @@ class InterruptSaver(HookBase):
             self._previous = {s: signal.signal(s, self._on_signal) for s in self.SIGNALS}
 
     def _on_signal(self, number, frame):
-        self._received = number
-        self._restore()
+        if self._received is not None:
+            if time.monotonic() > self._received + self.SAME_SECONDS:
+                self._restore()
+                os.kill(os.getpid(), number)
+            return
+        self._received = time.monotonic()
         # A signal to the whole process group ends the data workers, too; torch would raise that in the middle of
         # the step which is to be finished.
         signal.signal(signal.SIGCHLD, lambda *_: None)

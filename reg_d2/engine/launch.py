@@ -1,6 +1,8 @@
 """Starting the workers: spawned here, or by torchrun; NCCL on GPUs, gloo on CPUs."""
 
+import contextlib
 import os
+import signal
 import socket
 from collections.abc import Callable
 from datetime import timedelta
@@ -12,6 +14,8 @@ import torch.multiprocessing as mp
 from .. import compat
 
 TIMEOUT = timedelta(minutes=10)
+# The exit status of a job that was asked to stop.
+STOPPED = 130
 
 _timeout = TIMEOUT
 
@@ -65,15 +69,43 @@ def launch(
         dist_url = f"tcp://127.0.0.1:{_free_port()}"
     arguments = (main, args, world_size, num_workers, machine_rank, dist_url, device, wait)
     workers = mp.spawn(_worker, nprocs=num_workers, args=arguments, join=False)
-    while True:
-        try:
-            if workers.join():
-                return
-        except KeyboardInterrupt:
-            continue  # the workers got the signal, too: they save their state and leave
-        except mp.ProcessExitedException as error:
-            # A worker left with a status of its own (wrong input, Ctrl-C) and has said why.
-            raise SystemExit(error.exit_code) from None
+    try:
+        with _waiting_for(workers.processes) as received:
+            while not workers.join():
+                pass
+    except mp.ProcessExitedException as error:
+        # A worker left with a status of its own (wrong input, Ctrl-C) and has said why; or it was stopped before it
+        # had anything to save.
+        stopped = error.exit_code in (-signal.SIGINT, -signal.SIGTERM)
+        raise SystemExit(STOPPED if stopped else error.exit_code) from None
+    # A worker in which Ctrl-C is an exception, before and after the training, ends well for torch.
+    if received:
+        raise SystemExit(STOPPED)
+
+
+@contextlib.contextmanager
+def _waiting_for(processes):
+    """Within, SIGINT and SIGTERM do not end this process: the workers save their state, and it waits for them.
+
+    SIGTERM is passed on. SIGINT, from a terminal, they have got themselves. Yields a list of those that came.
+    """
+    received = []
+
+    def note(number, frame):
+        received.append(number)
+        for process in processes if number == signal.SIGTERM else ():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid, number)
+
+    previous = {}
+    # Signals can be handled in the main thread only.
+    with contextlib.suppress(ValueError):
+        previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def _worker(local_rank, main, args, world_size, num_workers, machine_rank, dist_url, device, wait):

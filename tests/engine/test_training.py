@@ -12,13 +12,14 @@ import time
 from argparse import Namespace
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
 from reg_d2.data.catalog import REPOSITORY
 from reg_d2.data.coco import ClassMismatchError
 from reg_d2.engine import REGTrainer, evaluate_checkpoint, setup
-from reg_d2.engine.hooks import TrainingInterrupted
+from reg_d2.engine.hooks import InterruptSaver, TrainingInterrupted
 from reg_d2.engine.trainer import NonFiniteLossError
 
 from ..modeling.test_switches import ALL
@@ -179,8 +180,33 @@ def test_an_interrupted_run_is_saved_and_goes_on(workspace):
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_ctrl_c_on_the_command_line_ends_with_a_checkpoint_and_no_traceback(workspace, tmp_path, workers):
+def test_signals_of_one_moment_are_one_request_and_a_later_one_stops_at_once(workspace, monkeypatch):
+    def both(*_):
+        if t.iter == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    t = trainer(workspace, "SOLVER.CHECKPOINT_PERIOD", 1000)
+    t.model.register_forward_pre_hook(both)
+    with pytest.raises(TrainingInterrupted):
+        t.train()
+    monkeypatch.setattr(InterruptSaver, "SAME_SECONDS", -1.0)
+    t = trainer(workspace, "SOLVER.CHECKPOINT_PERIOD", 1000)
+    t.model.register_forward_pre_hook(both)
+    with pytest.raises(KeyboardInterrupt):
+        t.train()
+
+
+@pytest.mark.parametrize(
+    ("workers", "number", "told"),
+    [
+        (1, signal.SIGINT, "group"),  # as a terminal does: the data workers, too
+        (2, signal.SIGINT, "group"),
+        (2, signal.SIGTERM, "launcher"),
+        (2, signal.SIGTERM, "everyone"),  # as some clusters do
+    ],
+)
+def test_a_stopped_command_ends_with_a_checkpoint_and_no_traceback(workspace, tmp_path, workers, number, told):
     options = ["SOLVER.MAX_ITER", 100000, "DATALOADER.NUM_WORKERS", 1]
     process = subprocess.Popen(
         command(workspace, "--num-gpus", str(workers), options=options),
@@ -196,7 +222,12 @@ def test_ctrl_c_on_the_command_line_ends_with_a_checkpoint_and_no_traceback(work
         while not log.exists() and time.time() < deadline and process.poll() is None:
             time.sleep(0.2)
         time.sleep(1.0)
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the data workers, too
+        if told == "group":
+            os.killpg(process.pid, number)
+        else:
+            below = psutil.Process(process.pid).children(recursive=True) if told == "everyone" else []
+            for pid in (process.pid, *(child.pid for child in below)):
+                os.kill(pid, number)
         output, _ = process.communicate(timeout=180)
     finally:
         # Without it a failure would leave a training run behind that never ends.
