@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ RESULTS = "results.json"
 FINISHED = ("done", "changed")
 # The exit status of a program that was asked to stop, by SIGINT or SIGTERM, and has saved its state.
 STOPPED = 130
+# That, or what there is where nothing was to be saved yet.
+ASKED_TO_STOP = (STOPPED, -signal.SIGINT, -signal.SIGTERM)
 _IN_PROGRESS = "{} is in progress: wait for its end, or stop it (Ctrl-C, scancel), before it is done again"
 
 
@@ -100,7 +103,7 @@ class Execution:
             if status == 0 and not (self._interrupted and self._unfinished()):
                 return self._record()
             # Not always by us: a cluster that wants the machine back may tell the program itself.
-            if self._interrupted or status == STOPPED:
+            if self._interrupted or status in ASKED_TO_STOP:
                 return "cut"
             return self._fail(f"exit status {status}")
         finally:

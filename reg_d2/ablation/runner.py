@@ -113,8 +113,13 @@ class Runner(ABC):
     def _late(self) -> bool:
         """Whether there are runs that were done, and whose numbers are not to be seen yet."""
         for run, end in list(self._ended.items()):
-            if end + self.late_seconds < time.time() or state_of(run) in FINISHED:
+            seen = state_of(run) in FINISHED
+            if seen or end + self.late_seconds < time.time():
                 del self._ended[run]
+            if not seen and run not in self._ended:
+                record_failure(run, "it ended well, and its numbers are not to be seen here", str(run.result))
+                self._failed.add(run)
+                self._changed(run, "failed")
         return bool(self._ended)
 
     def _source_is_ready(self, run: Run) -> bool:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import time
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 import submitit
 
 from ..evaluation.results import replace_text
-from .execution import Execution, Settings, record_failure
+from .execution import FINISHED, Execution, Settings, record_failure
 from .locks import RunLock
 from .process import TAIL_LINES
 from .runner import Runner
@@ -22,21 +22,23 @@ from .runs import Run, state_of
 
 JOB_FILE, SUBMIT_LOCK = "job.json", "submit.lock"
 # What --slurm calls submitit's parameters that are the same on every cluster.
-COMMON = {"gpus": "gpus_per_node", "cpus": "cpus_per_task", "minutes": "timeout_min", "memory": "mem_gb"}
+GPUS = "gpus_per_node"
+COMMON = {"gpus": GPUS, "cpus": "cpus_per_task", "minutes": "timeout_min", "memory": "mem_gb"}
 # sbatch's other ways to ask for what is said in one way here, and why.
 REFUSED = {
     **dict.fromkeys(("gres", "gpus_per_task", "num_gpus"), "ask for GPUs by gpus=N: a run has a process for each"),
     **dict.fromkeys(("nodes", "ntasks_per_node", "tasks_per_node"), "a run is one task on one machine"),
+    **dict.fromkeys(("name", "job_name"), "jobs are called by study, row and seed"),
     "time": "give the time limit of a run as minutes=N: by it a run is requeued",
     "additional_parameters": "what submitit has no name for goes by sbatch's environment: SBATCH_RESERVATION=NAME",
 }
-# submitit's parameters that are lists, here of one, and values that are no text.
+# submitit's parameters that are lists, given once for each entry, and values that are no text.
 LISTS = ("setup", "teardown", "srun_args")
 TRUTH = {"true": True, "false": False}
 # How often the queue is asked for all jobs, and how long it is until a refused job is tried again.
 LOOK_SECONDS, RETRY_SECONDS = 30.0, 60.0
-# How often sbatch may refuse a job while none of ours is in the queue.
-REFUSALS = 3
+# How often, one after another, sbatch may refuse jobs while none of ours is in the queue: for an hour.
+REFUSALS = 60
 # How long a job waits for the lock of its run: that of a machine which died is there until its file server notices.
 LOCK_SECONDS = 180.0
 
@@ -56,11 +58,13 @@ def parse_parameters(given: Sequence[str]) -> dict[str, Any]:
         if key in REFUSED:
             raise ValueError(f"--slurm {text!r}: {REFUSED[key]}")
         name = COMMON.get(key, key if key in COMMON.values() else f"slurm_{key}")
-        if name in COMMON.values() and not value.isdigit():
+        if name in COMMON.values() and not (value.isascii() and value.isdigit() and (int(value) or name == GPUS)):
             kind = "; a kind of GPU is chosen by partition=NAME or constraint=NAME" if key.startswith("gpus") else ""
             raise ValueError(f"--slurm {text!r}: expected a whole number, as in {key}=4{kind}")
-        value = int(value) if value.isdigit() else TRUTH.get(value.lower(), value)
-        parameters[name] = [value] if key in LISTS else value
+        if key in LISTS:
+            parameters.setdefault(name, []).append(value)
+        else:
+            parameters[name] = int(value) if name in COMMON.values() else TRUTH.get(value.lower(), value)
     if "timeout_min" not in parameters:
         raise ValueError("--slurm: no minutes=N, the time limit of one run; submitit's own are 5 minutes")
     return parameters
@@ -68,7 +72,7 @@ def parse_parameters(given: Sequence[str]) -> dict[str, Any]:
 
 def workers_of(parameters: Mapping[str, Any] | None, workers: int) -> int:
     """Processes of a run: as many as the GPUs that are asked for, or else ``workers``."""
-    return int((parameters or {}).get("gpus_per_node", 0)) or workers
+    return int((parameters or {}).get(GPUS, 0)) or workers
 
 
 def make_executor(
@@ -86,7 +90,7 @@ def make_executor(
     """
     try:
         executor = submitit.AutoExecutor(folder=logs, cluster=cluster)
-        executor.update_parameters(**{"gpus_per_node": workers, "tasks_per_node": 1, **parameters})
+        executor.update_parameters(**{GPUS: workers, "tasks_per_node": 1, **parameters})
     except (NameError, RuntimeError) as error:
         raise ValueError(f"--slurm: {error}") from None
     return executor
@@ -97,8 +101,10 @@ def jobs_in_queue(jobs: Collection[str]) -> set[str] | None:
     if not jobs:
         return set()
     command = ["squeue", "--noheader", "--format=%i", f"--jobs={','.join(jobs)}"]
+    # Somebody's own defaults (SQUEUE_STATES, ...) would leave jobs out.
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("SQUEUE_")}
     try:
-        queue = subprocess.run(command, capture_output=True, text=True, timeout=30)
+        queue = subprocess.run(command, capture_output=True, text=True, timeout=30, env=environment)
     except (OSError, subprocess.TimeoutExpired):
         return None
     if queue.returncode == 0:
@@ -135,7 +141,8 @@ class Job:
     def __call__(self) -> str:
         end = time.monotonic() + LOCK_SECONDS
         while (execution := Execution.start(self._run, self._settings)) is None:
-            if (state := state_of(self._run)) != "running" or time.monotonic() > end:
+            state = state_of(self._run)
+            if state in FINISHED or time.monotonic() > end:
                 return state
             time.sleep(1.0)
         self._execution = execution
@@ -155,7 +162,7 @@ class SlurmRunner(Runner):
     """Submits what is to be done and watches it. Asked to stop, it leaves the jobs to the cluster.
 
     A job's result is a file of submitit's. Without one, SLURM's queue says whether a job still goes on, and accounting
-    (sacct), which may lag or be absent, how it ended.
+    (sacct), which may lag, forget a requeue, or be absent, how it ended.
     """
 
     poll_seconds = 1.0
@@ -169,10 +176,14 @@ class SlurmRunner(Runner):
         super().__init__(*args, **kwargs)
         self.left: list[str] = []  # jobs that were left to the cluster
         self._executor = executor
-        self._accepted = False  # whether sbatch has ever taken a job of this study
-        self._refusals: Counter[Run] = Counter()
+        self._is_slurm = executor.cluster == "slurm"
+        # What an earlier call submitted comes first: it takes no new place in the queue.
+        queued = runs_in_queue(self._waiting) if self._is_slurm else set()
+        self._waiting.sort(key=lambda run: run not in queued)
+        self._accepted = bool(queued)  # whether sbatch has ever taken a job of this study
+        self._refusals = 0
         self._next_try = self._next_look = 0.0
-        self._missed: Counter[Run] = Counter()  # how often, in a row, the queue had not the job
+        self._missed: dict[Run, float] = {}  # since when the queue has not had the job
 
     def _has_room(self) -> bool:
         return len(self._active) < self.settings.jobs and time.time() >= self._next_try
@@ -198,17 +209,17 @@ class SlurmRunner(Runner):
                 return self._refused(run, " ".join(str(error).split()) or "it did not say why")
             content = {"cluster": self._executor.cluster, "job_id": job.job_id, "logs": str(self._executor.folder)}
             replace_text(run.folder / JOB_FILE, json.dumps(content) + "\n")
-        self._accepted = True
-        del self._missed[run], self._refusals[run]
+        self._accepted, self._refusals = True, 0
+        self._missed.pop(run, None)
         return job, "queued"
 
     def _in_queue(self, run: Run) -> submitit.Job | None:
         """The job of an earlier call of this program that still waits or runs."""
         job = _submitted(run)
-        if job is None or job.paths.result_pickle.is_file():
+        if job is None or jobs_in_queue([job.job_id]) == set():
             return None
-        found = jobs_in_queue([job.job_id])
-        return job if found or (found is None and not job.done(force_check=True)) else None
+        # What has ended is about to leave the queue; but where its machine was taken away, it was queued again.
+        return job if not job.paths.result_pickle.is_file() or _result(job) == ("cut", "") else None
 
     def _refused(self, run: Run, reason: str):
         """The queue may be full, or its server away: wait, while there is hope.
@@ -216,45 +227,45 @@ class SlurmRunner(Runner):
         Raises:
             ValueError: sbatch has not taken any job: it will not take the others.
         """
+        if self._stop:  # Ctrl-C reached sbatch, too
+            return None
         if not self._accepted:
             raise ValueError(f"--slurm: sbatch refuses {run.name}: {reason}") from None
-        self._refusals[run] += 1
-        if self._active or self._refusals[run] < REFUSALS:
+        self._refusals += 1
+        if self._active or self._refusals < REFUSALS:
             self._next_try = time.time() + RETRY_SECONDS
             return None
         record_failure(run, "sbatch refused its job", reason)
         return None, "failed"
 
     def _collect_what_ended(self) -> None:
-        if self._executor.cluster == "slurm" and self._active and time.time() >= self._next_look:
+        if self._is_slurm and self._active and time.time() >= self._next_look:
             self._next_look = time.time() + LOOK_SECONDS
             found = jobs_in_queue([job.job_id for job in self._active.values()])
-            for run, job in self._active.items():
-                there = not job.done() if found is None else job.job_id in found
-                self._missed[run] = 0 if there else self._missed[run] + 1
+            for run, job in self._active.items() if found is not None else ():
+                if job.job_id in found:
+                    self._missed.pop(run, None)
+                else:
+                    self._missed.setdefault(run, time.time())
         super()._collect_what_ended()
 
     def _poll(self, run: Run, job: submitit.Job) -> str | None:
-        ended = job.done()  # by its result, or by accounting
-        if self._executor.cluster == "slurm":
-            # Without accounting's word, or where that says nothing final, not at the first look: results come late.
-            gone = self._missed[run] >= (1 if ended else 2)
-            if not job.paths.result_pickle.is_file():
-                return self._without_result(run, job) if gone else None
-        elif not ended:
-            return None
-        try:
-            outcome = job.result()
-        except Exception as error:
-            return self._failed_with(run, f"job {job.job_id} ended with an error", str(error))
-        if outcome == "cut" and self._executor.cluster == "slurm" and not gone:
+        # Not at the first look: results come late.
+        gone = time.time() > self._missed.get(run, float("inf")) + self.late_seconds
+        ended = job.done()  # asked first: it has the file system look again
+        if not ended or (self._is_slurm and not job.paths.result_pickle.is_file()):
+            return self._without_result(run, job) if gone else None
+        outcome, error = _result(job)
+        if outcome == "cut" and self._is_slurm and not gone:
             return None  # SLURM took the machine away, and may requeue it
-        return outcome if outcome in ("done", "failed", "running") else "cut"
+        if outcome is None:
+            return self._failed_with(run, f"job {job.job_id} ended with an error", error)
+        return outcome if outcome in (*FINISHED, "failed", "running") else "cut"
 
     def _without_result(self, run: Run, job: submitit.Job) -> str:
         """The outcome of a job that is not in the queue any more, and has left no result: its time or memory was up,
         somebody cancelled it, its machine died."""
-        if (state := state_of(run)) in ("done", "running"):
+        if (state := state_of(run)) in (*FINISHED, "running"):
             return state
         how = "" if job.state in ("UNKNOWN", "PENDING", "RUNNING") else f"; it ended as {job.state}"
         return self._failed_with(run, f"job {job.job_id} is gone without a result{how}", job.stderr() or "")
@@ -267,3 +278,11 @@ class SlurmRunner(Runner):
     def _stop_active(self) -> None:
         self.left = [job.job_id for job in self._active.values()]
         self._active.clear()
+
+
+def _result(job: submitit.Job) -> tuple[str | None, str]:
+    """What an ended job returned, and ""; None and the error, where it ended with one."""
+    try:
+        return job.result(), ""
+    except Exception as error:
+        return None, str(error)

@@ -82,8 +82,8 @@ def test_parameters_are_submitits():
     own = parse_parameters(["gpus_per_node=4", "timeout_min=240", "slurm_partition=gpu"])
     assert own == {"gpus_per_node": 4, "timeout_min": 240, "slurm_partition": "gpu"}
     assert workers_of(own, 1) == 4 and workers_of({"timeout_min": 9}, 2) == workers_of(None, 2) == 2
-    assert parse_parameters(["minutes=9", "exclusive=true", "setup=module load cuda"]) == {
-        **{"timeout_min": 9, "slurm_exclusive": True, "slurm_setup": ["module load cuda"]}
+    assert parse_parameters(["minutes=9", "exclusive=true", "setup=module load cuda", "setup=a", "account=007"]) == {
+        **{"timeout_min": 9, "slurm_exclusive": True, "slurm_setup": ["module load cuda", "a"], "slurm_account": "007"}
     }
 
 
@@ -100,6 +100,9 @@ def test_parameters_are_submitits():
         ("qos=low", "no minutes=N"),
         ("time=4:00:00", "'time=4:00:00': give the time limit of a run as minutes=N"),
         ("nodes=2", "a run is one task on one machine"),
+        ("name=mine", "jobs are called by study, row and seed"),
+        ("minutes=0", "expected a whole number"),
+        ("minutes=\u00b2", "expected a whole number"),
         ("additional_parameters=x", "SBATCH_RESERVATION"),
     ],
 )
@@ -167,3 +170,13 @@ def test_a_signal_to_every_process_of_a_job_is_the_jobs_own_affair(workshop):
     os.kill(program, signal.SIGTERM)
     execution.await_end()
     assert execution.poll() == state_of(run) == "cut"
+
+
+def test_a_program_that_is_stopped_before_it_has_anything_to_save_is_cut(workshop, tmp_path):
+    program = tmp_path / "imports.py"
+    program.write_text("import time; time.sleep(60)")
+    workshop.write(seeds=[0], program=str(program))
+    execution = Execution.start(workshop.runs()["plain0"], Settings())
+    execution._child._signal(signal.SIGTERM)
+    execution.await_end()
+    assert execution.poll() == "cut"

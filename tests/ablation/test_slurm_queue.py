@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import time
 
 import pytest
 
@@ -11,10 +12,12 @@ from reg_d2.ablation.execution import Settings
 from reg_d2.ablation.locks import RunLock
 from reg_d2.ablation.process import StopRequest
 from reg_d2.ablation.runs import failure_of, state_of
-from reg_d2.ablation.slurm import SlurmRunner, make_executor
+from reg_d2.ablation.slurm import SlurmRunner, make_executor, runs_in_queue
 
 from .conftest import store
 
+# For so long the files of a job may come late.
+LATE = 0.2
 ACCOUNTS = "echo 'JobID|State|NodeList'; echo '{}|{}|n1'"
 
 
@@ -56,6 +59,7 @@ def study(workshop, cluster, monkeypatch):
     monkeypatch.setattr(SlurmRunner, "poll_seconds", 0.02)
     monkeypatch.setattr(slurm, "LOOK_SECONDS", 0.0)
     monkeypatch.setattr(slurm, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(SlurmRunner, "late_seconds", LATE)
     monkeypatch.setattr(runner_module, "ELSEWHERE_SECONDS", 0.0)
     return Study(workshop)
 
@@ -128,6 +132,7 @@ def test_a_job_that_is_gone_is_failed_whatever_accounting_says(study, cluster, a
     cluster(squeue="")
     runner._collect_what_ended()
     assert study.seen == [("plain", "queued")]
+    time.sleep(LATE)
     runner._collect_what_ended()
     assert study.seen == [("plain", "queued"), ("plain", "failed")]
     assert failure_of(plain)["status"].startswith("job 70 is gone without a result")
@@ -143,8 +148,7 @@ def test_a_job_that_the_cluster_ended_is_a_failed_run_with_its_last_words(study,
     study.logs.mkdir(parents=True)
     (study.logs / "70_0_log.err").write_text("slurmstepd: error: Detected 1 oom_kill event\n")
     runner._active[plain].watcher.clear()
-    runner._collect_what_ended()
-    assert state_of(plain) == "failed"
+    assert runner.run() is False
     assert failure_of(plain)["status"] == "job 70 is gone without a result; it ended as OUT_OF_MEMORY"
     assert "oom_kill" in failure_of(plain)["tail"]
 
@@ -190,8 +194,41 @@ def test_a_run_whose_machine_was_taken_away_is_watched_while_it_is_in_the_queue(
     runner._collect_what_ended()
     assert study.seen == [("plain", "queued")]
     cluster(squeue="")
-    runner._collect_what_ended()
+    assert runner.run() is False
     assert study.seen[-1] == ("plain", "cut")
+
+
+def test_a_job_that_was_queued_again_is_adopted(study, cluster):
+    plain, better = study.runs
+    study.submitted(plain, better)
+    study.ends(plain, ("success", "cut"))
+    study.ends(better, ("success", "failed"))
+    cluster(squeue="echo 70; echo 71", sbatch="echo Submitted batch job 99")
+    runner = study.runner()
+    assert runner._start(plain)[0].job_id == "70"
+    assert runner._start(better)[0].job_id == "99", "it has ended, and is about to leave the queue"
+
+
+def test_a_queue_that_does_not_answer_says_nothing(study, cluster):
+    """Accounting has seen the machine fail; that the job was queued again after it, only the queue knows."""
+    plain, _ = study.runs
+    study.submitted(plain)
+    cluster(squeue="echo 70", sacct=ACCOUNTS.format(70, "NODE_FAIL"))
+    runner = study.runner([plain])
+    runner._start_what_can_be()
+    cluster(squeue="echo 'Unable to contact slurm controller' >&2; exit 1")
+    for _ in range(3):
+        runner._collect_what_ended()
+        time.sleep(LATE)
+    assert study.seen == [("plain", "queued")]
+
+
+def test_somebodys_own_view_of_the_queue_hides_no_jobs(study, cluster, monkeypatch):
+    plain, _ = study.runs
+    study.submitted(plain)
+    monkeypatch.setenv("SQUEUE_STATES", "RUNNING")
+    cluster(squeue='[ -n "$SQUEUE_STATES" ] || echo 70')
+    assert runs_in_queue(study.runs) == {plain}
 
 
 def test_an_error_in_a_job_is_told(study, cluster):
@@ -206,10 +243,11 @@ def test_an_error_in_a_job_is_told(study, cluster):
     assert failure["status"] == "job 70 ended with an error" and "abacus" in failure["tail"]
 
 
-def test_files_that_are_seen_late_are_waited_for(workshop, cluster, study):
+def test_files_that_are_seen_late_are_waited_for(workshop, cluster, study, monkeypatch):
     """A network file system shows them after a while: not at once a failed evaluation, and no tables without them."""
     workshop.content["rows"]["halved"] = {"evaluate_of": "plain", "set": {"MODEL.ROI_HEADS.NMS_THRESH_TEST": 0.3}}
     workshop.write()
+    monkeypatch.setattr(SlurmRunner, "late_seconds", 60.0)
     study = Study(workshop)
     plain, _, halved = study.runs
     study.submitted(plain, halved)
@@ -234,6 +272,43 @@ def test_files_that_are_seen_late_are_waited_for(workshop, cluster, study):
     assert runner.run() is True
     assert study.seen[2:] == [("halved", "queued"), ("halved", "done")]
     assert state_of(halved) == "done"
+
+
+def test_numbers_that_are_never_seen_are_a_failed_run(study, cluster):
+    plain, _ = study.runs
+    study.submitted(plain)
+    cluster(squeue="echo 70")
+    runner = study.runner([plain])
+    runner._start_what_can_be()
+    study.ends(plain, ("success", "done"))
+    assert runner.run() is False
+    assert study.seen == [("plain", "queued"), ("plain", "done"), ("plain", "failed")]
+    assert str(plain.result) in failure_of(plain)["tail"]
+
+
+def test_what_is_in_a_full_queue_is_watched_before_anything_is_submitted(study, cluster, monkeypatch):
+    """The command again, with the later of two runs in the queue, where there is no place for the first."""
+    monkeypatch.setattr(slurm, "RETRY_SECONDS", 60.0)
+    plain, better = study.runs
+    study.submitted(better)
+    cluster(squeue="echo 71", sbatch="echo QOSMaxSubmitJobPerUserLimit >&2; exit 1")
+    ticks = []
+
+    def end():
+        ticks.append(1)
+        if len(ticks) == 5:
+            assert study.seen == [("better", "queued")]
+            study.stop.count = 1
+
+    study.tick = end
+    assert study.runner().run() is False
+    assert state_of(plain) == "missing"
+
+
+def test_ctrl_c_that_reaches_sbatch_is_no_refusal(study, cluster):
+    study.stop.count = 1
+    cluster(sbatch="exit 130")
+    assert study.runner()._start(study.runs[0]) is None
 
 
 def test_what_sbatch_refuses_at_first_ends_in_one_line(workshop, cluster, capsys):
@@ -271,7 +346,8 @@ touch {tmp_path}/full; echo Submitted batch job $(cat {tmp_path}/next)"""
     assert study.runner().run() is True
 
 
-def test_what_sbatch_goes_on_refusing_is_a_failed_run_and_the_others_go_on(study, cluster):
+def test_what_sbatch_goes_on_refusing_is_a_failed_run(study, cluster, monkeypatch):
+    monkeypatch.setattr(slurm, "REFUSALS", 3)
     plain, better = study.runs
     study.submitted(plain)
     cluster(squeue="echo 70", sbatch="echo 'sbatch: error: no such account' >&2; exit 1")
