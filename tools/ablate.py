@@ -13,11 +13,12 @@ import argparse
 import sys
 from pathlib import Path
 
-from reg_d2.ablation.command import STOPPED, StudyCommand
+from reg_d2.ablation.command import StudyCommand
 from reg_d2.ablation.execution import KEEP
 from reg_d2.ablation.page import update_page
 from reg_d2.ablation.slurm import parse_parameters
 from reg_d2.engine import readable_errors
+from reg_d2.engine.launch import STOPPED
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

@@ -12,15 +12,16 @@ from typing import Any
 from rich.console import Console
 
 from ..data.catalog import dataset_root
+from ..engine.launch import STOPPED
 from ..engine.setup import load_config
 from .comparison import load_comparisons
 from .data import make_command
-from .execution import FINISHED, STOPPED, Settings, begun_otherwise, forget, record_failure
+from .execution import FINISHED, Settings, begun_otherwise, forget, record_failure
 from .local import LocalRunner
 from .locks import RunLock, is_locked
 from .page import write_tables
 from .process import Child, StopRequest, environment, stop_requests, wait_for
-from .progress import WAITING, StudyView, failure_text, study_table
+from .progress import MAY_BE_QUEUED, StudyView, failure_text, study_table
 from .results import changes, describe, find_equal, read_result, read_results, store
 from .runner import ELSEWHERE_SECONDS
 from .runs import Run, all_runs, select, state_of
@@ -59,7 +60,7 @@ class StudyCommand:
     def status(self) -> int:
         """Show every run's state, why runs failed, and what was made under another config or with other data."""
         states = {run: state_of(run) for run in self.chosen}
-        states |= dict.fromkeys(runs_in_queue([run for run in states if states[run] in WAITING]), "queued")
+        states |= dict.fromkeys(runs_in_queue([run for run in states if states[run] in MAY_BE_QUEUED]), "queued")
         self.console.print(study_table(self.chosen, states))
         for run, state in states.items():
             if state == "failed":

@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..engine.launch import STOPPED
 from ..evaluation.results import replace_text
 from .locks import RunLock, is_locked
 from .options import reference_workers
@@ -23,9 +24,8 @@ CHECKPOINTS = "*.pth*"
 RESULTS = "results.json"
 # There is a result: nothing to run.
 FINISHED = ("done", "changed")
-# The exit status of a program that was asked to stop, by SIGINT or SIGTERM, and has saved its state.
-STOPPED = 130
-# That, or what there is where nothing was to be saved yet.
+# The exit status of a program that was asked to stop and has saved its state; or it was killed by the signal, before it
+# could handle it.
 ASKED_TO_STOP = (STOPPED, -signal.SIGINT, -signal.SIGTERM)
 _IN_PROGRESS = "{} is in progress: wait for its end, or stop it (Ctrl-C, scancel), before it is done again"
 

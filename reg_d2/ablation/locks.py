@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import time
@@ -33,18 +34,15 @@ class RunLock:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+            taken = _flock(fd, fcntl.LOCK_EX, self._path)
+        except OSError:
             os.close(fd)
-            if isinstance(error, BlockingIOError):
-                return False
-            raise OSError(
-                error.errno,
-                f"{self._path} cannot be locked ({error.strerror}): its file system has no flock; put --output on one "
-                "that has (Lustre: mounted with -o flock)",
-            ) from None
-        self.fd = fd
-        return True
+            raise
+        if taken:
+            self.fd = fd
+        else:
+            os.close(fd)
+        return taken
 
     def release(self) -> None:
         """Close our side; a child that still has the file open keeps the lock."""
@@ -61,9 +59,20 @@ def is_locked(path: Path) -> bool:
         return False
     try:
         # A shared lock, which reading is enough for: NFS asks for a file open for writing where it is exclusive.
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        return not _flock(fd, fcntl.LOCK_SH, path)
     finally:
         os.close(fd)
-    return False
+
+
+def _flock(fd: int, operation: int, path: Path) -> bool:
+    """Whether the lock was free; it is taken then."""
+    try:
+        fcntl.flock(fd, operation | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        way_out = ""
+        if error.errno in (errno.ENOSYS, errno.EOPNOTSUPP):
+            way_out = "; its file system has no flock: put --output on one that has (Lustre: mounted with -o flock)"
+        raise OSError(error.errno, f"{path} cannot be locked: {error.strerror}{way_out}") from None
+    return True

@@ -81,8 +81,8 @@ class Child:
 def _prepare(parent: int):
     """For the new process, before its program starts: SIGTERM when the parent is gone (Linux).
 
-    The user's signals are not for it: with one of them a cluster warns a job, in some set-ups every process of it, and
-    a program that does not expect them would die before the job can have it save its state.
+    SIGUSR1 and SIGUSR2 are ignored: with one of them a cluster warns a job, in some set-ups every process of it, and a
+    program that does not expect them would die before the job can have it save its state.
     """
 
     def prepare():

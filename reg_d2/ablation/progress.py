@@ -18,8 +18,8 @@ REFRESH_SECONDS = 1.0
 # Of the screen: the sums, the head of the table, the rows that are folded, and one that stays free.
 OTHER_LINES = 4
 STYLES = {"done": "green", "running": "cyan", "queued": "cyan", "cut": "yellow", "failed": "red", "changed": "magenta"}
-# What the files say of a run whose job waits on a cluster.
-WAITING = ("missing", "cut", "failed")
+# What the files of a run may say while its job waits on a cluster.
+MAY_BE_QUEUED = ("missing", "cut", "failed")
 # What a cell says of runs that have neither a number nor a share of their steps.
 WORDS = {"missing": "·", "queued": "queued", "failed": "failed", "changed": "changed"}
 
@@ -85,7 +85,7 @@ class StudyView:
                 seen = state_of(run)
                 if seen == "running" and known in ("queued", "missing", "cut"):
                     self._started.setdefault(run, time.time())  # the cluster began it
-                self._states[run] = "queued" if run in self._queued and seen in WAITING else seen
+                self._states[run] = "queued" if run in self._queued and seen in MAY_BE_QUEUED else seen
 
     def _line(self, run: Run, state: str) -> str:
         counts = Counter(self._states.values())

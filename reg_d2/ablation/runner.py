@@ -46,9 +46,9 @@ class Runner(ABC):
         self._begun = time.time()
 
     def run(self) -> bool:
-        """Do it all; whether every run was done, by this process or another."""
+        """Do it all; whether every run was done, by this process or another, or was left to the cluster."""
         seen = 0
-        while self._active or ((self._waiting or self._late()) and not self._stop):
+        while self._active or ((self._waiting or self._numbers_are_late()) and not self._stop):
             if seen < self._stop.count:
                 seen = self._stop.count
                 self._stop_active()
@@ -110,8 +110,8 @@ class Runner(ABC):
                     self._failed.add(run)
                 self._changed(run, outcome)
 
-    def _late(self) -> bool:
-        """Whether there are runs that were done, and whose numbers are not to be seen yet."""
+    def _numbers_are_late(self) -> bool:
+        """Whether there are runs that were done, and whose numbers may still come; of others it is a failure."""
         for run, end in list(self._ended.items()):
             seen = state_of(run) in FINISHED
             if seen or end + self.late_seconds < time.time():

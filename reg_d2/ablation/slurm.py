@@ -24,21 +24,22 @@ JOB_FILE, SUBMIT_LOCK = "job.json", "submit.lock"
 # What --slurm calls submitit's parameters that are the same on every cluster.
 GPUS = "gpus_per_node"
 COMMON = {"gpus": GPUS, "cpus": "cpus_per_task", "minutes": "timeout_min", "memory": "mem_gb"}
-# sbatch's other ways to ask for what is said in one way here, and why.
+# What sbatch has, too, and cannot be asked for here: why.
 REFUSED = {
     **dict.fromkeys(("gres", "gpus_per_task", "num_gpus"), "ask for GPUs by gpus=N: a run has a process for each"),
     **dict.fromkeys(("nodes", "ntasks_per_node", "tasks_per_node"), "a run is one task on one machine"),
+    **dict.fromkeys(("mem", "mem_per_gpu", "mem_per_cpu"), "ask for memory by memory=N, in GB"),
     **dict.fromkeys(("name", "job_name"), "jobs are called by study, row and seed"),
     "time": "give the time limit of a run as minutes=N: by it a run is requeued",
     "additional_parameters": "what submitit has no name for goes by sbatch's environment: SBATCH_RESERVATION=NAME",
 }
 # submitit's parameters that are lists, given once for each entry, and values that are no text.
 LISTS = ("setup", "teardown", "srun_args")
-TRUTH = {"true": True, "false": False}
+BOOLEANS = {"true": True, "false": False}
 # How often the queue is asked for all jobs, and how long it is until a refused job is tried again.
 LOOK_SECONDS, RETRY_SECONDS = 30.0, 60.0
 # How often, one after another, sbatch may refuse jobs while none of ours is in the queue: for an hour.
-REFUSALS = 60
+MAX_REFUSALS = 60
 # How long a job waits for the lock of its run: that of a machine which died is there until its file server notices.
 LOCK_SECONDS = 180.0
 
@@ -64,7 +65,7 @@ def parse_parameters(given: Sequence[str]) -> dict[str, Any]:
         if key in LISTS:
             parameters.setdefault(name, []).append(value)
         else:
-            parameters[name] = int(value) if name in COMMON.values() else TRUTH.get(value.lower(), value)
+            parameters[name] = int(value) if name in COMMON.values() else BOOLEANS.get(value.lower(), value)
     if "timeout_min" not in parameters:
         raise ValueError("--slurm: no minutes=N, the time limit of one run; submitit's own are 5 minutes")
     return parameters
@@ -91,7 +92,7 @@ def make_executor(
     try:
         executor = submitit.AutoExecutor(folder=logs, cluster=cluster)
         executor.update_parameters(**{GPUS: workers, "tasks_per_node": 1, **parameters})
-    except (NameError, RuntimeError) as error:
+    except (NameError, RuntimeError, ValueError) as error:
         raise ValueError(f"--slurm: {error}") from None
     return executor
 
@@ -114,20 +115,18 @@ def jobs_in_queue(jobs: Collection[str]) -> set[str] | None:
 
 def runs_in_queue(runs: Collection[Run]) -> set[Run]:
     """Of these runs, those whose job SLURM's queue has, as far as it answers."""
-    jobs = {run: job.job_id for run in runs if (job := _submitted(run)) is not None}
+    jobs = {run: record["job_id"] for run in runs if (record := _submitted(run))}
     found = jobs_in_queue(jobs.values()) or set()
     return {run for run, job in jobs.items() if job in found}
 
 
-def _submitted(run: Run) -> submitit.Job | None:
-    """The job that was last submitted for a run."""
+def _submitted(run: Run) -> dict[str, str]:
+    """``job_id`` and folder of ``logs`` of the job that was last submitted to SLURM for a run; {} without."""
     try:
-        content = json.loads((run.folder / JOB_FILE).read_text(encoding="utf-8"))
-        if content["cluster"] != "slurm":
-            return None
-        return submitit.SlurmJob(folder=content["logs"], job_id=content["job_id"])
+        record = json.loads((run.folder / JOB_FILE).read_text(encoding="utf-8"))
+        return {key: str(record[key]) for key in ("job_id", "logs")} if record["cluster"] == "slurm" else {}
     except (OSError, ValueError, KeyError, TypeError):  # none, or a broken file
-        return None
+        return {}
 
 
 class Job:
@@ -166,7 +165,9 @@ class SlurmRunner(Runner):
     """
 
     poll_seconds = 1.0
-    late_seconds = 120.0  # network file systems do not show at once what is written elsewhere
+    # Network file systems do not show at once what is written elsewhere; and longer than LOCK_SECONDS, lest a run whose
+    # machine died is taken for one that goes on.
+    late_seconds = 240.0
 
     def __init__(self, *args, executor: submitit.AutoExecutor, **kwargs):
         """
@@ -215,11 +216,12 @@ class SlurmRunner(Runner):
 
     def _in_queue(self, run: Run) -> submitit.Job | None:
         """The job of an earlier call of this program that still waits or runs."""
-        job = _submitted(run)
-        if job is None or jobs_in_queue([job.job_id]) == set():
+        record = _submitted(run)
+        if not record or jobs_in_queue([record["job_id"]]) == set():
             return None
+        job = submitit.SlurmJob(folder=record["logs"], job_id=record["job_id"])
         # What has ended is about to leave the queue; but where its machine was taken away, it was queued again.
-        return job if not job.paths.result_pickle.is_file() or _result(job) == ("cut", "") else None
+        return job if not job.paths.result_pickle.is_file() or _result(job)[0] == "cut" else None
 
     def _refused(self, run: Run, reason: str):
         """The queue may be full, or its server away: wait, while there is hope.
@@ -231,8 +233,8 @@ class SlurmRunner(Runner):
             return None
         if not self._accepted:
             raise ValueError(f"--slurm: sbatch refuses {run.name}: {reason}") from None
-        self._refusals += 1
-        if self._active or self._refusals < REFUSALS:
+        self._refusals = 0 if self._active else self._refusals + 1
+        if self._refusals < MAX_REFUSALS:
             self._next_try = time.time() + RETRY_SECONDS
             return None
         record_failure(run, "sbatch refused its job", reason)
@@ -242,7 +244,9 @@ class SlurmRunner(Runner):
         if self._is_slurm and self._active and time.time() >= self._next_look:
             self._next_look = time.time() + LOOK_SECONDS
             found = jobs_in_queue([job.job_id for job in self._active.values()])
-            for run, job in self._active.items() if found is not None else ():
+            for run, job in self._active.items():
+                if found is None:  # no answer says nothing
+                    continue
                 if job.job_id in found:
                     self._missed.pop(run, None)
                 else:

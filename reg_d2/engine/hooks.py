@@ -15,7 +15,7 @@ from detectron2.utils import comm
 from tqdm import tqdm
 
 from ..data.memory import MIB, free_memory, resident, with_workers
-from .launch import timeout
+from .launch import STOPPED, timeout
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ class TrainingInterrupted(SystemExit):
     """The run was stopped from outside after its state was saved; exit status 130."""
 
     def __init__(self, message: str):
-        super().__init__(130)
+        super().__init__(STOPPED)
         self.message = message
 
     def __str__(self):
@@ -138,6 +138,7 @@ class InterruptSaver(HookBase):
             return
         if comm.is_main_process():
             self._checkpointer.save("model_interrupted", iteration=self.trainer.iter)
+        comm.synchronize()  # whoever starts the workers ends all of them when the first has left
         message = f"stopped after iteration {self.trainer.iter}; the state is saved: continue with --resume"
         logger.warning(message)
         raise TrainingInterrupted(message)

@@ -85,22 +85,22 @@ def launch(
 
 @contextlib.contextmanager
 def _waiting_for(processes):
-    """Within, SIGINT and SIGTERM do not end this process: the workers save their state, and it waits for them.
+    """Within, SIGINT and SIGTERM are passed on: the workers save their state, and this process waits for them.
 
-    SIGTERM is passed on. SIGINT, from a terminal, they have got themselves. Yields a list of those that came.
+    A third one kills workers that are deaf. Yields a list of those that came.
     """
     received = []
 
-    def note(number, frame):
+    def pass_on(number, frame):
         received.append(number)
-        for process in processes if number == signal.SIGTERM else ():
+        for process in processes:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(process.pid, number)
+                os.kill(process.pid, number if len(received) < 3 else signal.SIGKILL)
 
     previous = {}
     # Signals can be handled in the main thread only.
     with contextlib.suppress(ValueError):
-        previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+        previous = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield received
     finally:

@@ -100,6 +100,7 @@ def test_parameters_are_submitits():
         ("qos=low", "no minutes=N"),
         ("time=4:00:00", "'time=4:00:00': give the time limit of a run as minutes=N"),
         ("nodes=2", "a run is one task on one machine"),
+        ("mem=64GB", "ask for memory by memory=N, in GB"),
         ("name=mine", "jobs are called by study, row and seed"),
         ("minutes=0", "expected a whole number"),
         ("minutes=\u00b2", "expected a whole number"),
@@ -149,6 +150,7 @@ def test_a_run_that_another_process_has_is_waited_for(workshop, monkeypatch):
     run = workshop.runs()["plain0"]
     lock = RunLock(run.lock)
     assert lock.acquire()
+    monkeypatch.setattr(RunLock.acquire, "__defaults__", (0.0,))
     monkeypatch.setattr(slurm, "LOCK_SECONDS", 0.0)
     assert Job(run, Settings())() == "running"
     monkeypatch.setattr(slurm, "LOCK_SECONDS", 60.0)
@@ -158,7 +160,7 @@ def test_a_run_that_another_process_has_is_waited_for(workshop, monkeypatch):
 
 def test_a_signal_to_every_process_of_a_job_is_the_jobs_own_affair(workshop):
     """Some clusters warn all processes: the program neither dies of it nor counts as failed where it is stopped."""
-    workshop.write(seeds=[0], set={"SOLVER": {"MAX_ITER": 300, "WARMUP_ITERS": 5}})
+    workshop.write(seeds=[0], set={"SOLVER": {"MAX_ITER": 6000, "WARMUP_ITERS": 5}})
     run = workshop.runs()["plain0"]
     execution = Execution.start(run, Settings())
     wait_until(lambda: len(workshop.steps("plain0")) > 2)

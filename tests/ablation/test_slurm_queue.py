@@ -5,6 +5,7 @@ import pickle
 import time
 
 import pytest
+import submitit
 
 from reg_d2.ablation import runner as runner_module
 from reg_d2.ablation import slurm
@@ -61,6 +62,9 @@ def study(workshop, cluster, monkeypatch):
     monkeypatch.setattr(slurm, "RETRY_SECONDS", 0.0)
     monkeypatch.setattr(SlurmRunner, "late_seconds", LATE)
     monkeypatch.setattr(runner_module, "ELSEWHERE_SECONDS", 0.0)
+    # One for all jobs, of all tests.
+    submitit.SlurmJob.watcher.clear()
+    submitit.SlurmJob.watcher._registered.clear()
     return Study(workshop)
 
 
@@ -320,10 +324,12 @@ def test_what_sbatch_refuses_at_first_ends_in_one_line(workshop, cluster, capsys
     assert "error: --slurm: sbatch refuses roads/plain-seed0: sbatch: error: invalid partition" in error
 
 
-def test_a_full_queue_is_tried_again(study, cluster, tmp_path):
-    """One job at a time is allowed; the second is submitted when the first has ended."""
+def test_a_full_queue_is_tried_again(study, cluster, tmp_path, monkeypatch):
+    """One job at a time is allowed; the second is submitted a while after the first has ended."""
+    monkeypatch.setattr(slurm, "MAX_REFUSALS", 3)
     plain, better = study.runs
     sbatch = f"""
+echo x >> {tmp_path}/tries
 if [ -e {tmp_path}/full ]; then echo 'QOSMaxSubmitJobPerUserLimit' >&2; exit 1; fi
 touch {tmp_path}/full; echo Submitted batch job $(cat {tmp_path}/next)"""
     cluster(sbatch=sbatch, squeue="echo 70; echo 71")
@@ -334,8 +340,11 @@ touch {tmp_path}/full; echo Submitted batch job $(cat {tmp_path}/next)"""
         ticks.append(1)
         if len(ticks) == 9:
             assert study.seen == [("plain", "queued")], "refused many times, and not failed"
+            assert (tmp_path / "tries").read_text().count("x") > 3
             store(plain, 30.0)
             study.ends(plain, ("success", "done"))
+        if len(ticks) == 11:
+            assert study.seen[1:] == [("plain", "done")], "refused without a job of ours, and not failed at once"
             (tmp_path / "full").unlink()
             (tmp_path / "next").write_text("71")
         if ("better", "queued") in study.seen:
@@ -347,7 +356,7 @@ touch {tmp_path}/full; echo Submitted batch job $(cat {tmp_path}/next)"""
 
 
 def test_what_sbatch_goes_on_refusing_is_a_failed_run(study, cluster, monkeypatch):
-    monkeypatch.setattr(slurm, "REFUSALS", 3)
+    monkeypatch.setattr(slurm, "MAX_REFUSALS", 3)
     plain, better = study.runs
     study.submitted(plain)
     cluster(squeue="echo 70", sbatch="echo 'sbatch: error: no such account' >&2; exit 1")

@@ -214,8 +214,10 @@ def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch):
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
     monkeypatch.setattr(fcntl, "flock", lustre)
-    with pytest.raises(OSError, match=r"lock cannot be locked .*has no flock; put --output on one that has"):
+    with pytest.raises(OSError, match=r"lock cannot be locked: .*has no flock: put --output on one that has"):
         RunLock(tmp_path / "lock").acquire()
+    with pytest.raises(OSError, match="has no flock"):
+        is_locked(tmp_path / "lock")
 
 
 def test_ctrl_c_while_a_study_is_read_is_one_line(workshop, monkeypatch, capsys):

@@ -1,4 +1,4 @@
-"""Study files: what they may say, and what a wrong one is told; and the ready ones."""
+"""Study files: what they may say, and what a wrong one is told."""
 
 import pytest
 import yaml
@@ -6,57 +6,10 @@ import yaml
 from reg_d2.ablation.options import changed_keys, config_hash, deciding, to_options
 from reg_d2.ablation.runs import all_runs, select
 from reg_d2.ablation.study import DATASET_KEYS, ROW_KEYS, STUDY_KEYS, StudyError, load_study
-from reg_d2.data.catalog import REPOSITORY, read_catalog
+from reg_d2.data.catalog import REPOSITORY
 from reg_d2.engine import load_config
 
-READY = sorted((REPOSITORY / "configs" / "studies").glob("*.yaml"))
 PEERS = REPOSITORY / "projects" / "longtail_losses"
-
-
-@pytest.mark.parametrize("path", READY, ids=lambda p: p.stem)
-def test_ready_studies_load_and_every_row_is_a_config(path, tmp_path):
-    if "longtail_losses" in path.read_text() and not PEERS.is_dir():
-        pytest.skip("the peers are not part of this checkout")
-    study = load_study(path)
-    runs = all_runs(study, tmp_path, tmp_path)
-    assert len(runs) == sum(len(d.rows) * len(d.seeds) for d in study.datasets.values())
-    for name, dataset in study.datasets.items():
-        rows = {r.row: config_hash(r.config) for r in runs if r.dataset == name and r.seed == dataset.seeds[0]}
-        assert len(set(rows.values())) == len(rows), f"two rows of {path.stem} are the same config: {rows}"
-    catalog = read_catalog("configs/datasets.yaml")
-    for run in runs:
-        assert {*run.config.get("DATASETS.TRAIN"), *run.config.get("DATASETS.TEST")} <= set(catalog)
-
-
-def test_the_components_build_on_one_another(tmp_path):
-    study = load_study(REPOSITORY / "configs/studies/components.yaml")
-    runs = {r.row: r.config for r in all_runs(study, tmp_path, tmp_path) if r.dataset == "highway" and r.seed == 0}
-    every = runs["all"]
-    for key in (
-        "MODEL.REG.BOX.UNCERTAINTY.FREE_ENERGY.ENABLED",
-        "MODEL.REG.MASK.PRIMAL_DUAL.ENABLED",
-        "MODEL.REG.BOX.COSINE.ENABLED",
-        "MODEL.REG.MASK.REFINEMENT.LEARNED",
-        "MODEL.REG.LAMBDA.LEARNED",
-    ):
-        assert every[key] is True
-        assert runs["split"][key] is False
-    assert {k for k in runs["near"] if runs["near"][k] != runs["far"].get(k)} == {
-        "MODEL.REG.BOX.REFINEMENT.DIRECTION",
-        "MODEL.REG.MASK.REFINEMENT.DIRECTION",
-    }
-
-
-def test_the_studies_default_is_that_of_the_configs(tmp_path):
-    study = load_study(REPOSITORY / "configs/studies/schedule.yaml")
-    run = next(r for r in all_runs(study, tmp_path, tmp_path) if r.row == "reg_1x" and r.seed == 0)
-    assert changed_keys(deciding(load_config(REPOSITORY / "configs/studies/base/highway.yaml")), run.config) == {
-        # The same draws by Detectron2's keys: tests/data/test_sampling.py.
-        "DATALOADER.REPEAT_THRESHOLD": (0.0, 1.0),
-        "DATALOADER.SAMPLER_TRAIN": ("TrainingSampler", "RepeatFactorTrainingSampler"),
-        "DATALOADER.SAMPLING.METHOD": ("repeat_factor", "uniform"),
-        "DATALOADER.SAMPLING.THRESHOLD": (1.0, 0.0),
-    }
 
 
 def test_a_row_adds_what_its_file_says_itself_and_not_the_files_base(tmp_path):

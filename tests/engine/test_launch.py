@@ -1,14 +1,19 @@
 """Several workers on CPUs: gloo, one model, the gradients of one worker with the whole batch."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from reg_d2.data.catalog import REPOSITORY
 from reg_d2.engine import check_workers, launch
+from reg_d2.engine.hooks import InterruptSaver
 
 from ..modeling.test_switches import BALANCE, COSINE, LEARNED, SIGMOID, UNCERTAIN
 from .test_training import command, run
@@ -90,6 +95,31 @@ def test_training_under_torchrun(workspace, tmp_path):
     done = subprocess.run(line, cwd=REPOSITORY, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out" / "results.json").exists()
+
+
+def stopping(path):
+    """A worker that is told to stop, with a checkpoint that takes long to write."""
+    from detectron2.utils import comm
+
+    class Slow:
+        def save(self, name, **_):
+            time.sleep(3.0)
+            (Path(path) / name).write_text("saved")
+
+    saver = InterruptSaver(Slow())
+    saver.trainer = SimpleNamespace(iter=1, model=torch.nn.Linear(1, 1))
+    saver.before_train()
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(InterruptSaver.SAME_SECONDS + comm.get_rank())  # as long as a step may take
+    saver.after_step()
+
+
+def test_a_stop_waits_until_the_state_is_saved(tmp_path):
+    """torch ends all workers when the first has left."""
+    with pytest.raises(SystemExit) as stopped:
+        launch(stopping, 2, device="cpu", args=(str(tmp_path),))
+    assert stopped.value.code == 130
+    assert (tmp_path / "model_interrupted").read_text() == "saved"
 
 
 def test_an_error_of_a_worker_reaches_the_caller_as_one_line(workspace):
