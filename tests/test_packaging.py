@@ -170,7 +170,7 @@ def test_set_up_once(checkout, target):
 def test_set_up_again_after_a_change(checkout, changed):
     os.utime(checkout / changed, (3000, 3000))
     commands = would_run(checkout, "test")
-    assert "uv pip sync --python .venv/bin/python requirements.lock" in commands
+    assert "uv pip sync --python .venv/bin/python --compile-bytecode requirements.lock" in commands
     assert commands.index("uv pip sync") < commands.index("--no-build-isolation -e .") < commands.index("-m pytest")
 
 
