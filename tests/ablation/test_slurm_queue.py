@@ -54,6 +54,13 @@ class Study:
             executor=executor,
         )
 
+    def watching(self, run):
+        """A runner that has adopted the job of one run, which the queue has."""
+        self.submitted(run)
+        runner = self.runner([run])
+        runner._start_what_can_be()
+        return runner
+
 
 @pytest.fixture
 def study(workshop, cluster, monkeypatch):
@@ -127,10 +134,8 @@ def test_two_commands_do_not_submit_a_run_twice(study, cluster):
 def test_a_job_that_is_gone_is_failed_whatever_accounting_says(study, cluster, accounts):
     """A dead machine may stay RUNNING there; no accounts are usual, too. Not at the first look: results come late."""
     plain, _ = study.runs
-    study.submitted(plain)
     cluster(squeue="echo 70", sacct=accounts or "exit 1")
-    runner = study.runner([plain])
-    runner._start_what_can_be()
+    runner = study.watching(plain)
     runner._collect_what_ended()
     assert study.seen == [("plain", "queued")]
     cluster(squeue="")
@@ -144,10 +149,8 @@ def test_a_job_that_is_gone_is_failed_whatever_accounting_says(study, cluster, a
 
 def test_a_job_that_the_cluster_ended_is_a_failed_run_with_its_last_words(study, cluster):
     plain, _ = study.runs
-    study.submitted(plain)
     cluster(squeue="echo 70")
-    runner = study.runner([plain])
-    runner._start_what_can_be()
+    runner = study.watching(plain)
     cluster(squeue="", sacct=ACCOUNTS.format(70, "OUT_OF_MEMORY"))
     study.logs.mkdir(parents=True)
     (study.logs / "70_0_log.err").write_text("slurmstepd: error: Detected 1 oom_kill event\n")
@@ -159,10 +162,8 @@ def test_a_job_that_the_cluster_ended_is_a_failed_run_with_its_last_words(study,
 
 def test_a_suspended_job_goes_on(study, cluster):
     plain, _ = study.runs
-    study.submitted(plain)
     cluster(squeue="echo 70", sacct=ACCOUNTS.format(70, "SUSPENDED"))
-    runner = study.runner([plain])
-    runner._start_what_can_be()
+    runner = study.watching(plain)
     for _ in range(4):
         runner._collect_what_ended()
     assert study.seen == [("plain", "queued")]
@@ -170,10 +171,8 @@ def test_a_suspended_job_goes_on(study, cluster):
 
 def test_a_job_whose_run_another_process_has_is_waited_for(study, cluster):
     plain, _ = study.runs
-    study.submitted(plain)
     cluster(squeue="echo 70")
-    runner = study.runner([plain])
-    runner._start_what_can_be()
+    runner = study.watching(plain)
     study.ends(plain, ("success", "running"))
     lock = RunLock(plain.lock)
     assert lock.acquire()
@@ -190,10 +189,8 @@ def test_a_job_whose_run_another_process_has_is_waited_for(study, cluster):
 
 def test_a_run_whose_machine_was_taken_away_is_watched_while_it_is_in_the_queue(study, cluster):
     plain, _ = study.runs
-    study.submitted(plain)
     cluster(squeue="echo 70")
-    runner = study.runner([plain])
-    runner._start_what_can_be()
+    runner = study.watching(plain)
     study.ends(plain, ("success", "cut"))
     runner._collect_what_ended()
     assert study.seen == [("plain", "queued")]
@@ -216,10 +213,8 @@ def test_a_job_that_was_queued_again_is_adopted(study, cluster):
 def test_a_queue_that_does_not_answer_says_nothing(study, cluster):
     """Accounting has seen the machine fail; that the job was queued again after it, only the queue knows."""
     plain, _ = study.runs
-    study.submitted(plain)
     cluster(squeue="echo 70", sacct=ACCOUNTS.format(70, "NODE_FAIL"))
-    runner = study.runner([plain])
-    runner._start_what_can_be()
+    runner = study.watching(plain)
     cluster(squeue="echo 'Unable to contact slurm controller' >&2; exit 1")
     for _ in range(3):
         runner._collect_what_ended()
@@ -237,10 +232,8 @@ def test_somebodys_own_view_of_the_queue_hides_no_jobs(study, cluster, monkeypat
 
 def test_an_error_in_a_job_is_told(study, cluster):
     plain, _ = study.runs
-    study.submitted(plain)
     cluster(squeue="echo 70")
-    runner = study.runner([plain])
-    runner._start_what_can_be()
+    runner = study.watching(plain)
     study.ends(plain, ("error", "Traceback ...\nImportError: no module named abacus"))
     assert runner.run() is False
     failure = failure_of(plain)
@@ -280,10 +273,8 @@ def test_files_that_are_seen_late_are_waited_for(workshop, cluster, study, monke
 
 def test_numbers_that_are_never_seen_are_a_failed_run(study, cluster):
     plain, _ = study.runs
-    study.submitted(plain)
     cluster(squeue="echo 70")
-    runner = study.runner([plain])
-    runner._start_what_can_be()
+    runner = study.watching(plain)
     study.ends(plain, ("success", "done"))
     assert runner.run() is False
     assert study.seen == [("plain", "queued"), ("plain", "done"), ("plain", "failed")]
