@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..data.catalog import REPOSITORY
+from ..engine.launch import handling_stops
 
 TAIL_LINES = 20
 _PR_SET_PDEATHSIG = 1
@@ -137,12 +138,8 @@ def stop_requests():
     def received(*_):
         request.count += 1
 
-    previous = {number: signal.signal(number, received) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with handling_stops(received):
         yield request
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 def wait_for(child: Child, stop: StopRequest) -> int:

@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import socket
+import threading
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -18,6 +19,21 @@ TIMEOUT = timedelta(minutes=10)
 STOPPED = 130
 
 _timeout = TIMEOUT
+
+
+@contextlib.contextmanager
+def handling_stops(handler: Callable):
+    """Within, ``handler(number, frame)`` gets SIGINT and SIGTERM; main thread only.
+
+    Raises:
+        ValueError: in another thread.
+    """
+    previous = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, former in previous.items():
+            signal.signal(number, former)
 
 
 def timeout() -> timedelta:
@@ -97,15 +113,10 @@ def _waiting_for(processes):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process.pid, number if len(received) < 3 else signal.SIGKILL)
 
-    previous = {}
     # Signals can be handled in the main thread only.
-    with contextlib.suppress(ValueError):
-        previous = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    with handling_stops(pass_on) if in_main_thread else contextlib.nullcontext():
         yield received
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 def _worker(local_rank, main, args, world_size, num_workers, machine_rank, dist_url, device, wait):
