@@ -5,14 +5,17 @@ state of a generator that a restart would lose.
 """
 
 import logging
+import os
 import random
+import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 
 import numpy as np
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import DatasetFromList, get_detection_dataset_dicts
+from detectron2.data import DatasetFromList, build_detection_test_loader, get_detection_dataset_dicts
 from detectron2.data.build import worker_init_reset_seed
 from detectron2.data.samplers import RandomSubsetTrainingSampler, RepeatFactorTrainingSampler, TrainingSampler
 from detectron2.utils import comm
@@ -20,6 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from .bad_images import MappedList
 from .copy_paste import expected_copies
+from .mapper import REGDatasetMapper
 from .memory import fitting_workers
 from .sampling import Sampling, describe, image_draws, object_counts, without_objects
 
@@ -63,6 +67,13 @@ def build_train_loader(cfg: CfgNode, mapper: Callable) -> "TrainLoader":
         batch_size=batch_size,
         num_workers=fitting_workers(cfg.DATALOADER.NUM_WORKERS, batch_size, largest, comm.get_local_size()),
     )
+
+
+def build_test_loader(cfg: CfgNode, name: str) -> DataLoader:
+    """This worker's share of data set ``name`` of the catalogue, one image a batch, without augmentation."""
+    loader = build_detection_test_loader(cfg, name, mapper=REGDatasetMapper(cfg, is_train=False))
+    loader.worker_init_fn = start_data_worker
+    return loader
 
 
 def training_records(cfg: CfgNode, *, log: bool = False) -> list[dict]:
@@ -130,8 +141,28 @@ class TrainLoader:
             batch_sampler=islice(_batches(self.sampler, self.wide, self.batch_size), self.start, None),
             num_workers=self.num_workers,
             collate_fn=_as_list,
-            worker_init_fn=worker_init_reset_seed,
+            worker_init_fn=start_data_worker,
         )
+
+
+def start_data_worker(worker_id: int) -> None:
+    """The first thing a data worker does: seeds its generators, and leaves the end of a job to its trainer.
+
+    A terminal and some clusters tell every process of a job to stop. The trainer then finishes its step, for which it
+    may still need a batch. So the worker ignores SIGINT, and minds SIGTERM from the trainer alone; it leaves when that
+    has left, in whatever way.
+    """
+    worker_init_reset_seed(worker_id)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A handler in Python is not told who sent a signal: the signal stays blocked, and a thread takes it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    threading.Thread(target=_leave_with_trainer, args=(os.getppid(),), daemon=True).start()
+
+
+def _leave_with_trainer(trainer: int) -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != trainer:
+        pass
+    os._exit(0)
 
 
 class SeededDataset(Dataset):

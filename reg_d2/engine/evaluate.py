@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from detectron2.config import CfgNode
-from detectron2.data import MetadataCatalog, build_detection_test_loader
+from detectron2.data import MetadataCatalog
 from detectron2.evaluation import inference_on_dataset
 from detectron2.modeling import build_model
 from detectron2.utils import comm
 from torch import nn
 
-from ..data.mapper import REGDatasetMapper
+from ..data.loader import build_test_loader
 from ..evaluation import REGCOCOEvaluator, class_table, detectron2_metrics, paper_tables, save_results
 from ..evaluation.evaluator import PREDICTIONS_FILE
 from ..report import Run, analyse, write_report
@@ -84,8 +84,7 @@ def predict_checkpoint(cfg: CfgNode, names: Sequence[str], folder: str | os.Path
     files = {}
     for name in names:
         target = os.path.join(folder, name)
-        loader = build_detection_test_loader(cfg, name, mapper=REGDatasetMapper(cfg, is_train=False))
-        inference_on_dataset(model, loader, REGCOCOEvaluator(name, target, tasks=()))
+        inference_on_dataset(model, build_test_loader(cfg, name), REGCOCOEvaluator(name, target, tasks=()))
         files[name] = Path(target) / PREDICTIONS_FILE
     return files
 

@@ -129,9 +129,6 @@ class InterruptSaver(HookBase):
                 os.kill(os.getpid(), number)
             return
         self._received = time.monotonic()
-        # A signal to the whole process group ends the data workers, too; torch would raise that in the middle of
-        # the step which is to be finished.
-        signal.signal(signal.SIGCHLD, lambda *_: None)
 
     def after_step(self):
         if not self._anyone_stopped():

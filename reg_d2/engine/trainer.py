@@ -7,13 +7,12 @@ import weakref
 
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
-from detectron2.data import build_detection_test_loader
 from detectron2.engine import DefaultTrainer, SimpleTrainer, TrainerBase
 from detectron2.utils import comm
 from torch.nn.parallel import DistributedDataParallel
 
 from ..data.bad_images import SkipBadImages
-from ..data.loader import TrainLoader, build_train_loader, stream_seed
+from ..data.loader import TrainLoader, build_test_loader, build_train_loader, stream_seed
 from ..data.mapper import REGDatasetMapper
 from ..optim import build_optimizer
 from .checkpoint import FINAL, NOT_RESUMED, AtomicCheckpointer
@@ -178,7 +177,7 @@ class REGTrainer(DefaultTrainer):
 
     @classmethod
     def build_test_loader(cls, cfg, dataset_name):
-        return build_detection_test_loader(cfg, dataset_name, mapper=REGDatasetMapper(cfg, is_train=False))
+        return build_test_loader(cfg, dataset_name)
 
     @classmethod
     def test(cls, cfg, model, evaluators=None):

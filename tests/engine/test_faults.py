@@ -230,3 +230,12 @@ def test_empty_images_are_counted_and_validation_keeps_its_own(workspace, tmp_pa
     REGTrainer.build_train_loader(configure(workspace, "MODEL.REG.BOX.REFINEMENT.FLOOR", 0.1))
     assert lines.text.count(unheard) == before
     assert len({x["image_id"] for b in REGTrainer.build_test_loader(cfg, "tiny_val") for x in b}) == 3
+
+
+def test_an_evaluation_outlives_a_stop_that_every_process_of_the_job_is_told(workspace):
+    cfg = configure(workspace, "DATALOADER.NUM_WORKERS", 1)
+    images = iter(REGTrainer.build_test_loader(cfg, "tiny_val"))
+    next(images)
+    (worker,) = psutil.Process().children()
+    subprocess.run(["/bin/kill", "-TERM", str(worker.pid)], check=True)
+    assert len(list(images)) == 2
