@@ -53,7 +53,7 @@ def test_results_on_other_data_are_reported_and_not_used(workshop, capsys):
 
 
 def test_a_cut_run_whose_data_have_changed_starts_afresh(workshop):
-    workshop.write(seeds=[0], set={"SOLVER": {"MAX_ITER": 60, "WARMUP_ITERS": 10}})
+    workshop.write(seeds=[0], set={"SOLVER": {"MAX_ITER": 300, "WARMUP_ITERS": 10}})
     for goal, data in ((12, "one"), (24, "one"), (36, "two")):
         workshop.data = {"roads_train": data}
         process = workshop.fork("--rows", "plain")

@@ -48,7 +48,7 @@ def test_all_jobs_are_submitted_at_once_and_evaluations_after_their_rows(worksho
 
 
 def test_a_job_that_must_leave_saves_its_state_and_goes_on_when_requeued(workshop):
-    workshop.write(seeds=[0], set={"SOLVER": {"MAX_ITER": 60, "WARMUP_ITERS": 10}})
+    workshop.write(seeds=[0], set={"SOLVER": {"MAX_ITER": 200, "WARMUP_ITERS": 10}})
     run = workshop.runs()["plain0"]
     job = Job(run, Settings())
     child = os.fork()
@@ -62,9 +62,9 @@ def test_a_job_that_must_leave_saves_its_state_and_goes_on_when_requeued(worksho
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
     assert state_of(run) == "cut"
     assert Job(run, Settings())() == "done"
-    assert [step for _, step in workshop.steps("plain0")] == list(range(60))
+    assert [step for _, step in workshop.steps("plain0")] == list(range(200))
     assert Job(run, Settings())() == "done", "a job submitted twice does nothing"
-    assert len(workshop.steps("plain0")) == 60
+    assert len(workshop.steps("plain0")) == 200
 
 
 def requeued(job):

@@ -18,7 +18,7 @@ from reg_d2.ablation.slurm import SlurmRunner, make_executor, runs_in_queue
 from .conftest import store
 
 # For so long the files of a job may come late.
-LATE = 0.2
+LATE = 0.6
 ACCOUNTS = "echo 'JobID|State|NodeList'; echo '{}|{}|n1'"
 
 

@@ -113,7 +113,7 @@ def test_a_tool_that_lacked_a_checkpoint_leaves_the_evaluation_to_the_one_that_t
 
 
 def test_ctrl_c_saves_stops_and_the_same_command_goes_on(workshop):
-    workshop.write(seeds=[0], set={"SOLVER": {"MAX_ITER": 80, "WARMUP_ITERS": 10}})
+    workshop.write(seeds=[0], set={"SOLVER": {"MAX_ITER": 200, "WARMUP_ITERS": 10}})
     process = workshop.fork("--jobs", 2)
     wait_until(lambda: workshop.steps("plain0") and workshop.steps("better0"))
     os.kill(process.pid, signal.SIGINT)
@@ -124,12 +124,12 @@ def test_ctrl_c_saves_stops_and_the_same_command_goes_on(workshop):
     assert "stopped; the same command goes on" in workshop.file.with_suffix(".out").read_text()
     assert workshop.main("--jobs", 2) == 0
     for name in workshop.runs():
-        assert [step for _, step in workshop.steps(name)] == list(range(80)), "not one step is lost or done twice"
+        assert [step for _, step in workshop.steps(name)] == list(range(200)), "not one step is lost or done twice"
 
 
 def test_a_program_that_stops_without_a_word_is_cut_not_done(workshop):
     workshop.content["rows"]["plain"]["set"]["TEST.DETECTIONS_PER_IMAGE"] = 106
-    workshop.write(seeds=[0], set={"SOLVER": {"MAX_ITER": 80, "WARMUP_ITERS": 10}})
+    workshop.write(seeds=[0], set={"SOLVER": {"MAX_ITER": 200, "WARMUP_ITERS": 10}})
     process = workshop.fork("--rows", "plain")
     wait_until(lambda: workshop.steps("plain0"))
     os.kill(process.pid, signal.SIGINT)
@@ -138,19 +138,19 @@ def test_a_program_that_stops_without_a_word_is_cut_not_done(workshop):
     run = workshop.runs()["plain0"]
     assert state_of(run) == "cut" and not (run.folder / "failed.json").exists()
     assert workshop.main("--rows", "plain") == 0
-    assert [step for _, step in workshop.steps("plain0")] == list(range(80))
+    assert [step for _, step in workshop.steps("plain0")] == list(range(200))
 
 
 def test_a_row_that_is_done_again_goes_on_without_rerun(workshop):
-    workshop.write(seeds=[0], set={"SOLVER": {"MAX_ITER": 80, "WARMUP_ITERS": 10}})
+    workshop.write(seeds=[0], set={"SOLVER": {"MAX_ITER": 200, "WARMUP_ITERS": 10}})
     assert workshop.main("--rows", "plain") == 0
     process = workshop.fork("--rows", "plain", "--rerun", "plain")
-    wait_until(lambda: len(workshop.steps("plain0")) > 90)
+    wait_until(lambda: len(workshop.steps("plain0")) > 210)
     os.kill(process.pid, signal.SIGINT)
     process.join(30)
     assert "stopped; the same command without --rerun goes on" in workshop.file.with_suffix(".out").read_text()
     assert workshop.main("--rows", "plain") == 0
-    assert [step for _, step in workshop.steps("plain0")] == [*range(80), *range(80)]
+    assert [step for _, step in workshop.steps("plain0")] == [*range(200), *range(200)]
 
 
 def test_a_second_ctrl_c_kills_what_is_deaf_to_the_first(workshop):
