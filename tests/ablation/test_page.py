@@ -1,5 +1,6 @@
 """The page of results: generated between its marks, and what prose and README quote of it."""
 
+import csv
 import re
 
 import pytest
@@ -93,3 +94,61 @@ def test_the_table_of_the_readme_is_that_of_the_claim():
 def _by_row_and_column(table: str) -> dict[str, dict[str, str]]:
     header, _, *rows = [[cell.strip() for cell in line.strip("| ").split("|")] for line in table.strip().splitlines()]
     return {cells[0]: dict(zip(header[1:], cells[1:], strict=True)) for cells in rows}
+
+
+# What the table at the top of the page calls data sets and rows: study, data set, the default there; rows.
+TOP_DATA = {
+    "**drawn scenes** (`highway_claim`)": "peers highway_claim reg_default",
+    "**other drawn scenes** (`highway_repeat`)": "peers highway_repeat reg_default",
+    "**photographs** (`track_signs`), twice the schedule": "photographs track_signs reg_default",
+    "**drawn scenes (`highway_scratch`), from random weights**": "random_weights highway_scratch reg_near_masks",
+    "**drawn scenes (`highway`), from random weights**": "random_weights highway reg_near_masks",
+    "**photographs, from random weights**": "random_weights track_signs reg_near_masks",
+}
+TOP_ROWS = {
+    "cross-entropy, the sampler": "repeat_factor_1",
+    "the same with effective numbers": "effective_number_sampled",
+    "the same with effective numbers, the best peer there": "effective_number_sampled",
+    "Seesaw, the sampler": "seesaw_sampled",
+    "the default without near": "reg_weights",
+    "without near": "reg_weights",
+    "near for boxes, too": "reg_default",
+    "for boxes, half weight for all background in place of near": "reg_background_0.5_near_masks",
+}
+TOP_METRICS = ("bbox/AP", "bbox/f1", "bbox/AP_rarest", "segm/AP", "segm/AP50", "segm/AP_rarest")
+
+
+def test_the_table_at_the_top_of_the_page_is_that_of_the_studies():
+    page = (REPOSITORY / "docs/results.md").read_text(encoding="utf-8")
+    lines = re.search(r"\| in place of the default .*?\n\n", page, re.DOTALL)[0].strip().splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+    checked = 0
+    for name, *cells in rows:
+        if not any(cells):
+            (data,) = (value.split() for key, value in TOP_DATA.items() if name.startswith(key + ","))
+        else:
+            assert cells == _differences(*data, TOP_ROWS[name]), (data, name)
+            checked += 1
+    assert checked >= 18
+
+
+def _differences(study: str, dataset: str, default: str, row: str) -> list[str]:
+    """A row minus the default, from the CSV; whichever way round the study has it."""
+    with open(REPOSITORY / f"docs/results/{study}/table.csv", newline="") as file:
+        table = {(line["row"], line["metric"]): line for line in csv.DictReader(file) if line["dataset"] == dataset}
+    cells = []
+    for metric in TOP_METRICS:
+        line, keys, sign = table[row, metric], ("difference", "difference_low", "difference_high"), 1
+        if line["also_versus"] == default:
+            keys = ("also_difference", "also_low", "also_high")
+        elif line["versus"] != default:
+            line, sign = table[default, metric], -1
+            assert line["versus"] == row
+        mean, *ends = (sign * float(line[key]) for key in keys)
+        low, high = sorted(ends)
+        cells.append(f"{_signed(mean)} [{_signed(low)}, {_signed(high)}]")
+    return cells
+
+
+def _signed(number: float) -> str:
+    return f"{number:+.1f}" if abs(number) >= 0.05 else f"{number:+.2f}"
