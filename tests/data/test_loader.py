@@ -1,10 +1,10 @@
 """The training stream: what a batch holds depends on the seed and its number, and on nothing else."""
 
+import multiprocessing
 import subprocess
 from itertools import islice
 
 import numpy as np
-import psutil
 import pytest
 import torch
 from torch.utils.data import Dataset
@@ -67,22 +67,23 @@ def test_seeds_of_neighbouring_steps_and_workers_differ():
 
 
 def test_data_workers_leave_with_their_trainer_and_not_when_the_whole_job_is_told_to_stop():
-    loader = TrainLoader(SeededDataset(Draws(), 7), Endless(), WIDE, batch_size=2, num_workers=1)
-    stream = iter(loader)
+    others = set(multiprocessing.active_children())
+    stream = iter(TrainLoader(SeededDataset(Draws(), 7), Endless(), WIDE, batch_size=2, num_workers=1))
     received = [next(stream)]
-    (worker,) = psutil.Process().children()
+    (worker,) = set(multiprocessing.active_children()) - others
     for name in ("INT", "TERM", "TERM"):
         subprocess.run(["/bin/kill", f"-{name}", str(worker.pid)], check=True)
         received += islice(stream, 4)  # more than had been fetched ahead
     assert received == batches(13)
     stream.close()
-    assert not worker.is_running(), "torch gives it five seconds to leave by itself"
+    assert not worker.is_alive(), "torch gives it five seconds to leave by itself"
 
 
 def test_a_trainer_can_end_a_data_worker_that_is_busy():
+    others = set(multiprocessing.active_children())
     stream = iter(TrainLoader(SeededDataset(Draws(), 7), Endless(), WIDE, batch_size=2, num_workers=1))
     next(stream)
-    (worker,) = psutil.Process().children()
+    (worker,) = set(multiprocessing.active_children()) - others
     worker.terminate()
     with pytest.raises(RuntimeError, match="exited unexpectedly"):
         list(islice(stream, 8))

@@ -20,6 +20,7 @@ from reg_d2.data.catalog import REPOSITORY
 from reg_d2.data.coco import ClassMismatchError
 from reg_d2.engine import REGTrainer, evaluate_checkpoint, setup
 from reg_d2.engine.hooks import InterruptSaver, TrainingInterrupted
+from reg_d2.engine.launch import handling_stops
 from reg_d2.engine.trainer import NonFiniteLossError
 
 from ..modeling.test_switches import ALL
@@ -193,7 +194,8 @@ def test_signals_of_one_moment_are_one_request_and_a_later_one_stops_at_once(wor
     monkeypatch.setattr(InterruptSaver, "SAME_SECONDS", -1.0)
     t = trainer(workspace, "SOLVER.CHECKPOINT_PERIOD", 1000)
     t.model.register_forward_pre_hook(both)
-    with pytest.raises(KeyboardInterrupt):
+    # What a shell starts in the background ignores SIGINT.
+    with handling_stops(signal.default_int_handler), pytest.raises(KeyboardInterrupt):
         t.train()
 
 
