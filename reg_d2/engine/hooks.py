@@ -4,7 +4,6 @@ import contextlib
 import faulthandler
 import logging
 import os
-import signal
 import sys
 import time
 
@@ -15,7 +14,7 @@ from detectron2.utils import comm
 from tqdm import tqdm
 
 from ..data.memory import MIB, free_memory, resident, with_workers
-from .launch import STOPPED, timeout
+from .launch import STOPPED, handling_stops, timeout
 
 logger = logging.getLogger(__name__)
 
@@ -109,23 +108,22 @@ class InterruptSaver(HookBase):
     launcher tells its workers, too.
     """
 
-    SIGNALS = (signal.SIGINT, signal.SIGTERM)
     SAME_SECONDS = 2.0  # a machine that is busy delivers late
 
     def __init__(self, checkpointer):
         self._checkpointer = checkpointer
         self._received = None  # when the first signal came
-        self._previous = {}
+        self._handling = contextlib.ExitStack()
 
     def before_train(self):
         # Signals can be handled in the main thread only; elsewhere (a notebook's worker) nothing is installed.
         with contextlib.suppress(ValueError):
-            self._previous = {s: signal.signal(s, self._on_signal) for s in self.SIGNALS}
+            self._handling.enter_context(handling_stops(self._on_signal))
 
     def _on_signal(self, number, frame):
         if self._received is not None:
             if time.monotonic() > self._received + self.SAME_SECONDS:
-                self._restore()
+                self._handling.close()
                 os.kill(os.getpid(), number)
             return
         self._received = time.monotonic()
@@ -141,7 +139,7 @@ class InterruptSaver(HookBase):
         raise TrainingInterrupted(message)
 
     def after_train(self):
-        self._restore()
+        self._handling.close()
 
     def _anyone_stopped(self) -> bool:
         """Whether any worker got a signal: all must leave after the same step, or the others wait for ever."""
@@ -151,11 +149,6 @@ class InterruptSaver(HookBase):
         flag = torch.tensor(float(self._received is not None), device=device)
         dist.all_reduce(flag, op=dist.ReduceOp.MAX)
         return bool(flag.item())
-
-    def _restore(self):
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-        self._previous = {}
 
 
 @contextlib.contextmanager

@@ -66,13 +66,25 @@ def test_seeds_of_neighbouring_steps_and_workers_differ():
     assert len(seeds) == 1000
 
 
-def test_data_workers_leave_with_their_trainer_and_not_when_the_whole_job_is_told_to_stop():
+def begun(loader):
+    """Its stream, the first batch, and the one data worker that was started for it."""
     others = set(multiprocessing.active_children())
-    stream = iter(TrainLoader(SeededDataset(Draws(), 7), Endless(), WIDE, batch_size=2, num_workers=1))
-    received = [next(stream)]
+    stream = iter(loader)
+    first = next(stream)
     (worker,) = set(multiprocessing.active_children()) - others
+    return stream, first, worker
+
+
+def tell(worker, name):
+    """Send a signal that is not its trainer's."""
+    subprocess.run(["/bin/kill", f"-{name}", str(worker.pid)], check=True)
+
+
+def test_data_workers_leave_with_their_trainer_and_not_when_the_whole_job_is_told_to_stop():
+    stream, first, worker = begun(TrainLoader(SeededDataset(Draws(), 7), Endless(), WIDE, batch_size=2, num_workers=1))
+    received = [first]
     for name in ("INT", "TERM", "TERM"):
-        subprocess.run(["/bin/kill", f"-{name}", str(worker.pid)], check=True)
+        tell(worker, name)
         received += islice(stream, 4)  # more than had been fetched ahead
     assert received == batches(13)
     stream.close()
@@ -80,10 +92,7 @@ def test_data_workers_leave_with_their_trainer_and_not_when_the_whole_job_is_tol
 
 
 def test_a_trainer_can_end_a_data_worker_that_is_busy():
-    others = set(multiprocessing.active_children())
-    stream = iter(TrainLoader(SeededDataset(Draws(), 7), Endless(), WIDE, batch_size=2, num_workers=1))
-    next(stream)
-    (worker,) = set(multiprocessing.active_children()) - others
+    stream, _, worker = begun(TrainLoader(SeededDataset(Draws(), 7), Endless(), WIDE, batch_size=2, num_workers=1))
     worker.terminate()
     with pytest.raises(RuntimeError, match="exited unexpectedly"):
         list(islice(stream, 8))

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import multiprocessing
 import subprocess
 import sys
 from itertools import islice
@@ -19,6 +18,7 @@ from reg_d2.engine import REGTrainer, evaluate_checkpoint, launch, load_config, 
 from reg_d2.engine.nonfinite import NonFiniteLossError
 from reg_d2.optim import build_optimizer
 
+from ..data.test_loader import begun, tell
 from ..models import batch, tiny_config, tiny_model
 from .test_training import configure, trainer
 
@@ -235,9 +235,6 @@ def test_empty_images_are_counted_and_validation_keeps_its_own(workspace, tmp_pa
 
 def test_an_evaluation_outlives_a_stop_that_every_process_of_the_job_is_told(workspace):
     cfg = configure(workspace, "DATALOADER.NUM_WORKERS", 1)
-    others = set(multiprocessing.active_children())
-    images = iter(REGTrainer.build_test_loader(cfg, "tiny_val"))
-    next(images)
-    (worker,) = set(multiprocessing.active_children()) - others
-    subprocess.run(["/bin/kill", "-TERM", str(worker.pid)], check=True)
+    images, _, worker = begun(REGTrainer.build_test_loader(cfg, "tiny_val"))
+    tell(worker, "TERM")
     assert len(list(images)) == 2
