@@ -41,6 +41,7 @@ class Runner(ABC):
         self._waiting = list(runs)
         self._active: dict[Run, Any] = {}
         self._elsewhere: dict[Run, float] = {}
+        self._seen: dict[Run, float] = {}  # sources in a cluster's queue that are not ours, and when
         self._failed: set[Run] = set()
         self._ended: dict[Run, float] = {}  # those that were done here, and when
         self._begun = time.time()
@@ -132,16 +133,26 @@ class Runner(ABC):
             return False
         if source.weights.is_file() and state == "done":
             return True
-        if time.time() < self._ended.get(source, 0) + self.late_seconds:
+        if self._is_queued(source):
+            self._seen[source] = time.time()
+            self._elsewhere[run] = time.time() + ELSEWHERE_SECONDS
+            return False
+        if time.time() < max(self._ended.get(source, 0), self._seen.get(source, 0)) + self.late_seconds:
             return False
         why, way_out = f"{source.weights} is not on this machine", _train_again(source)
         if source in self._failed:
             why, way_out = f"{source.name} failed", "the same command tries both again"
         elif state == "changed":
             why = f"{source.name} was made under another config or data"
+        elif state != "done":
+            why, way_out = f"{source.name} is not trained to its end", _train_too(source, run)
         record_failure(run, f"needs the checkpoint of {source.row}: {why}", way_out)
         self._failed.add(run)
         self._drop(run, "failed")
+        return False
+
+    def _is_queued(self, run: Run) -> bool:
+        """Whether a run that is not ours waits in a cluster's queue."""
         return False
 
     def _failed_elsewhere(self, run: Run) -> bool:
@@ -162,3 +173,8 @@ class Runner(ABC):
 def _train_again(source: Run) -> str:
     """The arguments that train one source again, and nothing that is done."""
     return f"--rerun {source.row} --datasets {source.dataset} --seeds {source.seed} trains it again"
+
+
+def _train_too(source: Run, run: Run) -> str:
+    """The arguments that train a source which the command left out, before the run that evaluates it."""
+    return f"--rows {source.row} {run.row} --datasets {source.dataset} --seeds {source.seed} trains it first"

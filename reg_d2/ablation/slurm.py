@@ -253,6 +253,9 @@ class SlurmRunner(Runner):
                     self._missed.setdefault(run, time.time())
         super()._collect_what_ended()
 
+    def _is_queued(self, run: Run) -> bool:
+        return self._is_slurm and bool(runs_in_queue([run]))
+
     def _poll(self, run: Run, job: submitit.Job) -> str | None:
         # Not at the first look: results come late.
         gone = time.time() > self._missed.get(run, float("inf")) + self.late_seconds

@@ -9,18 +9,22 @@ import time
 from pathlib import Path
 
 import pytest
+import submitit
 import yaml
 
 from reg_d2.ablation import command as command_module
 from reg_d2.ablation import page as page_module
 from reg_d2.ablation import runner as runner_module
 from reg_d2.ablation import runs as runs_module
+from reg_d2.ablation import slurm
 from reg_d2.ablation.local import LocalRunner
 from reg_d2.ablation.results import config_hash
 from reg_d2.ablation.runs import all_runs
+from reg_d2.ablation.slurm import SlurmRunner
 from reg_d2.ablation.study import load_study
 
 from ..tools.loading import load_tool
+from .submitted import LATE, SubmittedStudy
 
 FAKE = Path(__file__).with_name("fake_train.py")
 CONTENT = {
@@ -119,6 +123,20 @@ def cluster(monkeypatch, tmp_path):
 
     programs(srun="", sacct="echo 'JobID|State|NodeList'", squeue="")
     return programs
+
+
+@pytest.fixture
+def study(workshop, cluster, monkeypatch):
+    """Of two runs, whose jobs are what a test says; everything that waits is quick."""
+    monkeypatch.setattr(SlurmRunner, "poll_seconds", 0.02)
+    monkeypatch.setattr(slurm, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(slurm, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(SlurmRunner, "late_seconds", LATE)
+    monkeypatch.setattr(runner_module, "ELSEWHERE_SECONDS", 0.0)
+    # One for all jobs, of all tests.
+    submitit.SlurmJob.watcher.clear()
+    submitit.SlurmJob.watcher._registered.clear()
+    return SubmittedStudy(workshop)
 
 
 @pytest.fixture

@@ -1,78 +1,17 @@
 """Jobs of a study in SLURM's queue: adopted, watched, refused, lost, and seen late."""
 
-import json
-import pickle
 import time
 
 import pytest
-import submitit
 
-from reg_d2.ablation import runner as runner_module
-from reg_d2.ablation import slurm
-from reg_d2.ablation.execution import Settings
 from reg_d2.ablation.locks import RunLock
-from reg_d2.ablation.process import StopRequest
 from reg_d2.ablation.runs import failure_of, state_of
-from reg_d2.ablation.slurm import SlurmRunner, make_executor, runs_in_queue
+from reg_d2.ablation.slurm import SlurmRunner, runs_in_queue
 
 from .conftest import store
+from .submitted import LATE, SubmittedStudy
 
-# For so long the files of a job may come late.
-LATE = 0.6
 ACCOUNTS = "echo 'JobID|State|NodeList'; echo '{}|{}|n1'"
-
-
-class Study:
-    """Runs whose jobs were submitted by an earlier call, and a runner that watches them."""
-
-    def __init__(self, workshop):
-        workshop.write(seeds=[0])
-        self.runs, self.logs = list(workshop.runs().values()), workshop.output / "logs"
-        self.stop, self.seen = StopRequest(), []
-        self.tick = lambda: None
-
-    def submitted(self, *runs):
-        for run in runs:
-            run.folder.mkdir(parents=True, exist_ok=True)
-            content = {"cluster": "slurm", "job_id": str(70 + self.runs.index(run)), "logs": str(self.logs)}
-            (run.folder / "job.json").write_text(json.dumps(content))
-
-    def ends(self, run, result):
-        """Its job leaves a result, as submitit writes it."""
-        folder = self.logs / str(70 + self.runs.index(run))
-        folder.mkdir(parents=True, exist_ok=True)
-        (self.logs / f"{folder.name}_0_result.pkl").write_bytes(pickle.dumps(result))
-
-    def runner(self, runs=None, jobs=5):
-        executor = make_executor({"timeout_min": 9}, workers=1, logs=self.logs)
-        return SlurmRunner(
-            self.runs if runs is None else runs,
-            Settings(jobs=jobs),
-            self.stop,
-            lambda run, state: self.seen.append((run.row, state)),
-            lambda: self.tick(),
-            executor=executor,
-        )
-
-    def watching(self, run):
-        """A runner that has adopted the job of one run, which the queue has."""
-        self.submitted(run)
-        runner = self.runner([run])
-        runner._start_what_can_be()
-        return runner
-
-
-@pytest.fixture
-def study(workshop, cluster, monkeypatch):
-    monkeypatch.setattr(SlurmRunner, "poll_seconds", 0.02)
-    monkeypatch.setattr(slurm, "LOOK_SECONDS", 0.0)
-    monkeypatch.setattr(slurm, "RETRY_SECONDS", 0.0)
-    monkeypatch.setattr(SlurmRunner, "late_seconds", LATE)
-    monkeypatch.setattr(runner_module, "ELSEWHERE_SECONDS", 0.0)
-    # One for all jobs, of all tests.
-    submitit.SlurmJob.watcher.clear()
-    submitit.SlurmJob.watcher._registered.clear()
-    return Study(workshop)
 
 
 def test_jobs_in_the_queue_are_not_submitted_again_and_stay_there_after_ctrl_c(study, cluster):
@@ -245,7 +184,7 @@ def test_files_that_are_seen_late_are_waited_for(workshop, cluster, study, monke
     workshop.content["rows"]["halved"] = {"evaluate_of": "plain", "set": {"MODEL.ROI_HEADS.NMS_THRESH_TEST": 0.3}}
     workshop.write()
     monkeypatch.setattr(SlurmRunner, "late_seconds", 60.0)
-    study = Study(workshop)
+    study = SubmittedStudy(workshop)
     plain, _, halved = study.runs
     study.submitted(plain, halved)
     cluster(squeue="echo 70; echo 72")
@@ -271,6 +210,45 @@ def test_files_that_are_seen_late_are_waited_for(workshop, cluster, study, monke
     assert state_of(halved) == "done"
 
 
+def test_an_evaluation_alone_waits_for_its_source_in_the_queue(workshop, cluster, study):
+    """--rows halved, while an earlier command's job trains the row that it evaluates."""
+    workshop.content["rows"]["halved"] = {"evaluate_of": "plain", "set": {"MODEL.ROI_HEADS.NMS_THRESH_TEST": 0.3}}
+    workshop.write()
+    study = SubmittedStudy(workshop)
+    plain, _, halved = study.runs
+    study.submitted(plain)
+    cluster(squeue="echo 70", sbatch="echo Submitted batch job 72")
+    runner, ticks = study.runner([halved]), []
+
+    def end():
+        ticks.append(1)
+        if len(ticks) == 3:
+            assert not study.seen
+            cluster(squeue="echo 72")
+        if len(ticks) == 5:  # its files come late
+            assert not study.seen
+            store(plain, 30.0)
+            plain.folder.joinpath(plain.weights.name).write_text("{}")
+        if study.seen == [("halved", "queued")]:
+            store(halved, 15.0)
+            study.ends(halved, ("success", "done"))
+
+    study.tick = end
+    assert runner.run() is True
+    assert study.seen == [("halved", "queued"), ("halved", "done")]
+
+
+def test_an_evaluation_whose_source_nobody_trains_says_so(workshop, cluster, study):
+    workshop.content["rows"]["halved"] = {"evaluate_of": "plain", "set": {"MODEL.ROI_HEADS.NMS_THRESH_TEST": 0.3}}
+    workshop.write()
+    halved = SubmittedStudy(workshop).runs[2]
+    cluster(squeue="")
+    assert study.runner([halved]).run() is False
+    failure = failure_of(halved)
+    assert failure["status"] == "needs the checkpoint of plain: roads/plain-seed0 is not trained to its end"
+    assert failure["tail"] == "--rows plain halved --datasets roads --seeds 0 trains it first"
+
+
 def test_numbers_that_are_never_seen_are_a_failed_run(study, cluster):
     plain, _ = study.runs
     cluster(squeue="echo 70")
@@ -279,85 +257,6 @@ def test_numbers_that_are_never_seen_are_a_failed_run(study, cluster):
     assert runner.run() is False
     assert study.seen == [("plain", "queued"), ("plain", "done"), ("plain", "failed")]
     assert str(plain.result) in failure_of(plain)["tail"]
-
-
-def test_what_is_in_a_full_queue_is_watched_before_anything_is_submitted(study, cluster, monkeypatch):
-    """The command again, with the later of two runs in the queue, where there is no place for the first."""
-    monkeypatch.setattr(slurm, "RETRY_SECONDS", 60.0)
-    plain, better = study.runs
-    study.submitted(better)
-    cluster(squeue="echo 71", sbatch="echo QOSMaxSubmitJobPerUserLimit >&2; exit 1")
-    ticks = []
-
-    def end():
-        ticks.append(1)
-        if len(ticks) == 5:
-            assert study.seen == [("better", "queued")]
-            study.stop.count = 1
-
-    study.tick = end
-    assert study.runner().run() is False
-    assert state_of(plain) == "missing"
-
-
-def test_ctrl_c_that_reaches_sbatch_is_no_refusal(study, cluster):
-    study.stop.count = 1
-    cluster(sbatch="exit 130")
-    assert study.runner()._start(study.runs[0]) is None
-
-
-def test_what_sbatch_refuses_at_first_ends_in_one_line(workshop, cluster, capsys):
-    workshop.write(seeds=[0])
-    cluster(sbatch="echo 'sbatch: error: invalid partition specified: gqu' >&2; exit 1")
-    with pytest.raises(SystemExit):
-        workshop.main("--slurm", "partition=gqu", "minutes=9")
-    error = capsys.readouterr().err
-    assert "error: --slurm: sbatch refuses roads/plain-seed0: sbatch: error: invalid partition" in error
-
-
-def test_a_full_queue_is_tried_again(study, cluster, tmp_path, monkeypatch):
-    """One job at a time is allowed; the second is submitted a while after the first has ended."""
-    monkeypatch.setattr(slurm, "MAX_REFUSALS", 3)
-    plain, better = study.runs
-    sbatch = f"""
-echo x >> {tmp_path}/tries
-if [ -e {tmp_path}/full ]; then echo 'QOSMaxSubmitJobPerUserLimit' >&2; exit 1; fi
-touch {tmp_path}/full; echo Submitted batch job $(cat {tmp_path}/next)"""
-    cluster(sbatch=sbatch, squeue="echo 70; echo 71")
-    (tmp_path / "next").write_text("70")
-    ticks = []
-
-    def end():
-        ticks.append(1)
-        if len(ticks) == 9:
-            assert study.seen == [("plain", "queued")], "refused many times, and not failed"
-            assert (tmp_path / "tries").read_text().count("x") > 3
-            store(plain, 30.0)
-            study.ends(plain, ("success", "done"))
-        if len(ticks) == 11:
-            assert study.seen[1:] == [("plain", "done")], "refused without a job of ours, and not failed at once"
-            (tmp_path / "full").unlink()
-            (tmp_path / "next").write_text("71")
-        if ("better", "queued") in study.seen:
-            store(better, 33.0)
-            study.ends(better, ("success", "done"))
-
-    study.tick = end
-    assert study.runner().run() is True
-
-
-def test_what_sbatch_goes_on_refusing_is_a_failed_run(study, cluster, monkeypatch):
-    monkeypatch.setattr(slurm, "MAX_REFUSALS", 3)
-    plain, better = study.runs
-    study.submitted(plain)
-    cluster(squeue="echo 70", sbatch="echo 'sbatch: error: no such account' >&2; exit 1")
-    runner = study.runner(jobs=1)
-    runner._start_what_can_be()
-    store(plain, 30.0)
-    study.ends(plain, ("success", "done"))
-    assert runner.run() is False
-    assert study.seen == [("plain", "queued"), ("plain", "done"), ("better", "failed")]
-    assert "no such account" in failure_of(better)["tail"]
 
 
 def test_status_and_dry_run_know_the_queue(workshop, study, cluster, capsys):
