@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from .test_training import trainer
+from .running import trainer
 
 
 def test_cost_adds_up_over_a_cut_and_a_resumed_part(workspace, tmp_path):

@@ -20,7 +20,7 @@ from reg_d2.optim import build_optimizer
 
 from ..data.test_loader import begun, tell
 from ..models import batch, tiny_config, tiny_model
-from .test_training import configure, trainer
+from .running import configure, trainer
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from reg_d2.engine import check_workers, launch
 from reg_d2.engine.hooks import InterruptSaver
 
 from ..modeling.test_switches import BALANCE, COSINE, LEARNED, SIGMOID, UNCERTAIN
-from .test_training import command, run
+from .running import command, run
 
 EVERYTHING = 4096
 LEARNED_LAMBDA = ["MODEL.REG.LAMBDA.LEARNED", True]

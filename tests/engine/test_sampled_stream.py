@@ -11,7 +11,7 @@ from reg_d2.engine import REGTrainer
 from reg_d2.engine.predictor import Predictor
 from reg_d2.engine.setup import load_config, prepare_data
 
-from .test_training import configure, trainer
+from .running import configure, trainer
 
 NODE = "INPUT.AUGMENTATION"
 EVERYTHING = [

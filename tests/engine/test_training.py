@@ -1,57 +1,23 @@
 """tools/train_net.py and the trainer, end to end on very small data."""
 
-import contextlib
 import json
 import logging
 import os
 import runpy
-import signal
-import subprocess
 import sys
-import time
-from argparse import Namespace
 from pathlib import Path
 
-import psutil
 import pytest
 import torch
 
 from reg_d2.data.catalog import REPOSITORY
 from reg_d2.data.coco import ClassMismatchError
-from reg_d2.engine import REGTrainer, evaluate_checkpoint, setup
-from reg_d2.engine.hooks import InterruptSaver, TrainingInterrupted
-from reg_d2.engine.launch import handling_stops
+from reg_d2.engine import REGTrainer, evaluate_checkpoint
 from reg_d2.engine.trainer import NonFiniteLossError
 
 from ..modeling.test_switches import ALL
 from .conftest import CATEGORIES, write_split
-
-
-def configure(workspace, *options, resume=False, eval_only=False):
-    config_file, base = workspace
-    opts = [*base, *(str(o) for o in options)]
-    return setup(Namespace(config_file=str(REPOSITORY / config_file), opts=opts, resume=resume, eval_only=eval_only))
-
-
-def trainer(workspace, *options, resume=False):
-    t = REGTrainer(configure(workspace, *options, resume=resume))
-    t.resume_or_load(resume=resume)
-    return t
-
-
-def command(workspace, *flags, options=()):
-    config_file, base = workspace
-    return [
-        *(sys.executable, "tools/train_net.py", "--config-file", config_file, *flags),
-        *(*base, *(str(o) for o in options)),
-    ]
-
-
-def run(workspace, *flags, options=()):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        command(workspace, *flags, options=options), cwd=REPOSITORY, capture_output=True, text=True, env=environment
-    )
+from .running import command, configure, run, trainer
 
 
 def test_training_evaluates_and_a_second_run_evaluates_the_checkpoint_alike(workspace, tmp_path):
@@ -169,76 +135,6 @@ def test_a_loss_that_is_not_finite_names_images_losses_and_rate(workspace):
     kept = torch.load(t.checkpointer.get_checkpoint_file(), weights_only=True)
     assert kept["iteration"] == 1
     assert all(torch.isfinite(v).all() for v in kept["model"].values())
-
-
-def test_an_interrupted_run_is_saved_and_goes_on(workspace):
-    t = trainer(workspace, "SOLVER.CHECKPOINT_PERIOD", 1000)
-    t.model.register_forward_pre_hook(lambda *_: os.kill(os.getpid(), signal.SIGTERM) if t.iter == 1 else None)
-    with pytest.raises(TrainingInterrupted, match="continue with --resume"):
-        t.train()
-    resumed = trainer(workspace, resume=True)
-    assert resumed.start_iter == 2
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-
-
-def test_signals_of_one_moment_are_one_request_and_a_later_one_stops_at_once(workspace, monkeypatch):
-    def both(*_):
-        if t.iter == 1:
-            os.kill(os.getpid(), signal.SIGTERM)
-            os.kill(os.getpid(), signal.SIGINT)
-
-    t = trainer(workspace, "SOLVER.CHECKPOINT_PERIOD", 1000)
-    t.model.register_forward_pre_hook(both)
-    with pytest.raises(TrainingInterrupted):
-        t.train()
-    monkeypatch.setattr(InterruptSaver, "SAME_SECONDS", -1.0)
-    t = trainer(workspace, "SOLVER.CHECKPOINT_PERIOD", 1000)
-    t.model.register_forward_pre_hook(both)
-    # What a shell starts in the background ignores SIGINT.
-    with handling_stops(signal.default_int_handler), pytest.raises(KeyboardInterrupt):
-        t.train()
-
-
-@pytest.mark.parametrize(
-    ("workers", "number", "told"),
-    [
-        (1, signal.SIGINT, "group"),  # as a terminal does: the data workers, too
-        (2, signal.SIGINT, "group"),
-        (2, signal.SIGTERM, "launcher"),
-        (2, signal.SIGTERM, "everyone"),  # as some clusters do
-    ],
-)
-def test_a_stopped_command_ends_with_a_checkpoint_and_no_traceback(workspace, tmp_path, workers, number, told):
-    options = ["SOLVER.MAX_ITER", 100000, "DATALOADER.NUM_WORKERS", 1]
-    process = subprocess.Popen(
-        command(workspace, "--num-gpus", str(workers), options=options),
-        cwd=REPOSITORY,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    log = tmp_path / "out" / "metrics.json"
-    try:
-        deadline = time.time() + 240
-        while not log.exists() and time.time() < deadline and process.poll() is None:
-            time.sleep(0.2)
-        time.sleep(1.0)
-        if told == "group":
-            os.killpg(process.pid, number)
-        else:
-            below = psutil.Process(process.pid).children(recursive=True) if told == "everyone" else []
-            for pid in (process.pid, *(child.pid for child in below)):
-                with contextlib.suppress(ProcessLookupError):  # a data worker whose trainer is gone
-                    os.kill(pid, number)
-        output, _ = process.communicate(timeout=180)
-    finally:
-        # Without it a failure would leave a training run behind that never ends.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-    assert process.returncode == 130, output
-    assert "Traceback" not in output
-    assert (tmp_path / "out" / "model_interrupted.pth").exists()
 
 
 def test_other_classes_are_refused_at_evaluation_and_at_resume(workspace, tmp_path):
