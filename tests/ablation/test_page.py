@@ -107,6 +107,7 @@ TOP_DATA = {
 }
 TOP_ROWS = {
     "cross-entropy, the sampler": "repeat_factor_1",
+    "the sampler at threshold 0.3": "repeat_factor_0.3",
     "the same with effective numbers": "effective_number_sampled",
     "the same with effective numbers, the best peer there": "effective_number_sampled",
     "Seesaw, the sampler": "seesaw_sampled",
