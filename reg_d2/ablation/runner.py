@@ -41,7 +41,7 @@ class Runner(ABC):
         self._waiting = list(runs)
         self._active: dict[Run, Any] = {}
         self._elsewhere: dict[Run, float] = {}
-        self._seen: dict[Run, float] = {}  # sources in a cluster's queue that are not ours, and when
+        self._seen: dict[Run, float] = {}  # when others were last seen to have a source of ours
         self._failed: set[Run] = set()
         self._ended: dict[Run, float] = {}  # those that were done here, and when
         self._begun = time.time()
@@ -128,16 +128,16 @@ class Runner(ABC):
         source = run.source
         if source is None or state_of(run) in FINISHED:
             return True
-        state = state_of(source)
-        if source in self._waiting or source in self._active or state == "running":
+        if source in self._waiting or source in self._active:
             return False
+        state = state_of(source)
         if source.weights.is_file() and state == "done":
             return True
-        if self._is_queued(source):
+        goes_on = state == "running" or self._is_queued(source)
+        if goes_on:
             self._seen[source] = time.time()
+        if goes_on or time.time() < max(self._ended.get(source, 0), self._seen.get(source, 0)) + self.late_seconds:
             self._elsewhere[run] = time.time() + ELSEWHERE_SECONDS
-            return False
-        if time.time() < max(self._ended.get(source, 0), self._seen.get(source, 0)) + self.late_seconds:
             return False
         why, way_out = f"{source.weights} is not on this machine", _train_again(source)
         if source in self._failed:

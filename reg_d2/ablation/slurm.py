@@ -183,7 +183,8 @@ class SlurmRunner(Runner):
         self._waiting.sort(key=lambda run: run not in queued)
         self._accepted = bool(queued)  # whether sbatch has ever taken a job of this study
         self._refusals = 0
-        self._next_try = self._next_look = 0.0
+        self._next_try = self._next_look = self._next_look_for_sources = 0.0
+        self._sources_queued: set[str] | None = None
         self._missed: dict[Run, float] = {}  # since when the queue has not had the job
 
     def _has_room(self) -> bool:
@@ -254,7 +255,16 @@ class SlurmRunner(Runner):
         super()._collect_what_ended()
 
     def _is_queued(self, run: Run) -> bool:
-        return self._is_slurm and bool(runs_in_queue([run]))
+        record = _submitted(run) if self._is_slurm else {}
+        if not record:
+            return False
+        self._seen.setdefault(run, time.time())  # it may have left the queue just before: its files come late
+        if time.time() >= self._next_look_for_sources:
+            self._next_look_for_sources = time.time() + LOOK_SECONDS
+            sources = {waiting.source for waiting in self._waiting if waiting.source is not None}
+            self._sources_queued = jobs_in_queue([job["job_id"] for source in sources if (job := _submitted(source))])
+        # No answer says nothing.
+        return self._sources_queued is None or record["job_id"] in self._sources_queued
 
     def _poll(self, run: Run, job: submitit.Job) -> str | None:
         # Not at the first look: results come late.

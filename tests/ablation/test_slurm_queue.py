@@ -211,38 +211,47 @@ def test_files_that_are_seen_late_are_waited_for(workshop, cluster, study, monke
 
 
 def test_an_evaluation_alone_waits_for_its_source_in_the_queue(workshop, cluster, study):
-    """--rows halved, while an earlier command's job trains the row that it evaluates."""
+    """--rows halved, while an earlier command's job trains what it evaluates: queued, running, just ended."""
     workshop.content["rows"]["halved"] = {"evaluate_of": "plain", "set": {"MODEL.ROI_HEADS.NMS_THRESH_TEST": 0.3}}
     workshop.write()
     study = SubmittedStudy(workshop)
     plain, _, halved = study.runs
     study.submitted(plain)
     cluster(squeue="echo 70", sbatch="echo Submitted batch job 72")
-    runner, ticks = study.runner([halved]), []
+    lock, runner, ticks = RunLock(plain.lock), study.runner([halved]), []
 
-    def end():
+    def go_on():
         ticks.append(1)
+        assert not study.seen or len(ticks) > 6
+        if len(ticks) == 2:
+            cluster(squeue="exit 1")
         if len(ticks) == 3:
-            assert not study.seen
+            assert lock.acquire()
+            runner.late_seconds = 0.0
+        if len(ticks) == 4:
+            runner.late_seconds = 60.0
             cluster(squeue="echo 72")
-        if len(ticks) == 5:  # its files come late
-            assert not study.seen
+            lock.release()
+        if len(ticks) == 6:
             store(plain, 30.0)
-            plain.folder.joinpath(plain.weights.name).write_text("{}")
+            plain.weights.write_text("{}")
         if study.seen == [("halved", "queued")]:
             store(halved, 15.0)
             study.ends(halved, ("success", "done"))
 
-    study.tick = end
+    study.tick = go_on
     assert runner.run() is True
     assert study.seen == [("halved", "queued"), ("halved", "done")]
 
 
-def test_an_evaluation_whose_source_nobody_trains_says_so(workshop, cluster, study):
+@pytest.mark.parametrize("submitted", [False, True])
+def test_an_evaluation_whose_source_nobody_trains_says_so(workshop, cluster, study, submitted):
     workshop.content["rows"]["halved"] = {"evaluate_of": "plain", "set": {"MODEL.ROI_HEADS.NMS_THRESH_TEST": 0.3}}
     workshop.write()
-    halved = SubmittedStudy(workshop).runs[2]
-    cluster(squeue="")
+    study = SubmittedStudy(workshop)
+    plain, _, halved = study.runs
+    study.submitted(*[plain] * submitted)
+    cluster(squeue="echo 71")
     assert study.runner([halved]).run() is False
     failure = failure_of(halved)
     assert failure["status"] == "needs the checkpoint of plain: roads/plain-seed0 is not trained to its end"
