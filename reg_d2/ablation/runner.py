@@ -133,10 +133,7 @@ class Runner(ABC):
         state = state_of(source)
         if source.weights.is_file() and state == "done":
             return True
-        goes_on = state == "running" or self._is_queued(source)
-        if goes_on:
-            self._seen[source] = time.time()
-        if goes_on or time.time() < max(self._ended.get(source, 0), self._seen.get(source, 0)) + self.late_seconds:
+        if source not in self._failed and self._may_come(source, state):
             self._elsewhere[run] = time.time() + ELSEWHERE_SECONDS
             return False
         why, way_out = f"{source.weights} is not on this machine", _train_again(source)
@@ -150,6 +147,13 @@ class Runner(ABC):
         self._failed.add(run)
         self._drop(run, "failed")
         return False
+
+    def _may_come(self, source: Run, state: str) -> bool:
+        """Whether others still train a source, or have just done, so that its files may be late."""
+        if state == "running" or self._is_queued(source):
+            self._seen[source] = time.time()
+            return True
+        return time.time() < max(self._ended.get(source, 0), self._seen.get(source, 0)) + self.late_seconds
 
     def _is_queued(self, run: Run) -> bool:
         """Whether a run that is not ours waits in a cluster's queue."""

@@ -15,10 +15,14 @@ class SubmittedStudy:
     """Runs whose jobs were submitted by an earlier call, and a runner that watches them."""
 
     def __init__(self, workshop):
-        workshop.write(seeds=[0])
-        self.runs, self.logs = list(workshop.runs().values()), workshop.output / "logs"
+        self.logs = workshop.output / "logs"
+        self.read(workshop)
         self.stop, self.seen = StopRequest(), []
         self.tick = lambda: None
+
+    def read(self, workshop):
+        workshop.write(seeds=[0])
+        self.runs = list(workshop.runs().values())
 
     def submitted(self, *runs):
         for run in runs:

@@ -9,9 +9,17 @@ from reg_d2.ablation.runs import failure_of, state_of
 from reg_d2.ablation.slurm import SlurmRunner, runs_in_queue
 
 from .conftest import store
-from .submitted import LATE, SubmittedStudy
+from .submitted import LATE
 
 ACCOUNTS = "echo 'JobID|State|NodeList'; echo '{}|{}|n1'"
+
+
+@pytest.fixture
+def halved(workshop, study):
+    """The run of one more row, which evaluates the checkpoint of plain."""
+    workshop.content["rows"]["halved"] = {"evaluate_of": "plain", "set": {"MODEL.ROI_HEADS.NMS_THRESH_TEST": 0.3}}
+    study.read(workshop)
+    return study.runs[2]
 
 
 def test_jobs_in_the_queue_are_not_submitted_again_and_stay_there_after_ctrl_c(study, cluster):
@@ -179,13 +187,10 @@ def test_an_error_in_a_job_is_told(study, cluster):
     assert failure["status"] == "job 70 ended with an error" and "abacus" in failure["tail"]
 
 
-def test_files_that_are_seen_late_are_waited_for(workshop, cluster, study, monkeypatch):
+def test_files_that_are_seen_late_are_waited_for(study, halved, cluster, monkeypatch):
     """A network file system shows them after a while: not at once a failed evaluation, and no tables without them."""
-    workshop.content["rows"]["halved"] = {"evaluate_of": "plain", "set": {"MODEL.ROI_HEADS.NMS_THRESH_TEST": 0.3}}
-    workshop.write()
     monkeypatch.setattr(SlurmRunner, "late_seconds", 60.0)
-    study = SubmittedStudy(workshop)
-    plain, _, halved = study.runs
+    plain = study.runs[0]
     study.submitted(plain, halved)
     cluster(squeue="echo 70; echo 72")
     study.ends(halved, ("success", "done"))
@@ -210,12 +215,9 @@ def test_files_that_are_seen_late_are_waited_for(workshop, cluster, study, monke
     assert state_of(halved) == "done"
 
 
-def test_an_evaluation_alone_waits_for_its_source_in_the_queue(workshop, cluster, study):
+def test_an_evaluation_alone_waits_for_its_source_in_the_queue(study, halved, cluster):
     """--rows halved, while an earlier command's job trains what it evaluates: queued, running, just ended."""
-    workshop.content["rows"]["halved"] = {"evaluate_of": "plain", "set": {"MODEL.ROI_HEADS.NMS_THRESH_TEST": 0.3}}
-    workshop.write()
-    study = SubmittedStudy(workshop)
-    plain, _, halved = study.runs
+    plain = study.runs[0]
     study.submitted(plain)
     cluster(squeue="echo 70", sbatch="echo Submitted batch job 72")
     lock, runner, ticks = RunLock(plain.lock), study.runner([halved]), []
@@ -244,12 +246,23 @@ def test_an_evaluation_alone_waits_for_its_source_in_the_queue(workshop, cluster
     assert study.seen == [("halved", "queued"), ("halved", "done")]
 
 
+def test_an_evaluation_whose_source_failed_does_not_wait_for_late_files(study, halved, cluster, monkeypatch):
+    monkeypatch.setattr(SlurmRunner, "late_seconds", 60.0)
+    plain = study.runs[0]
+    study.submitted(plain)
+    cluster(squeue="echo 70")
+    runner, begun = study.runner([plain, halved]), time.monotonic()
+    runner._start_what_can_be()
+    study.ends(plain, ("error", "ImportError: no module named abacus"))
+    assert runner.run() is False
+    assert study.seen == [("plain", "queued"), ("plain", "failed"), ("halved", "failed")]
+    assert failure_of(halved)["status"] == "needs the checkpoint of plain: roads/plain-seed0 failed"
+    assert time.monotonic() < begun + 30
+
+
 @pytest.mark.parametrize("submitted", [False, True])
-def test_an_evaluation_whose_source_nobody_trains_says_so(workshop, cluster, study, submitted):
-    workshop.content["rows"]["halved"] = {"evaluate_of": "plain", "set": {"MODEL.ROI_HEADS.NMS_THRESH_TEST": 0.3}}
-    workshop.write()
-    study = SubmittedStudy(workshop)
-    plain, _, halved = study.runs
+def test_an_evaluation_whose_source_nobody_trains_says_so(study, halved, cluster, submitted):
+    plain = study.runs[0]
     study.submitted(*[plain] * submitted)
     cluster(squeue="echo 71")
     assert study.runner([halved]).run() is False
