@@ -16,7 +16,7 @@ from pathlib import Path
 from reg_d2.ablation.command import StudyCommand
 from reg_d2.ablation.execution import KEEP
 from reg_d2.ablation.page import update_page
-from reg_d2.ablation.slurm import parse_parameters
+from reg_d2.ablation.slurm_parameters import parse_parameters
 from reg_d2.engine import readable_errors
 from reg_d2.engine.launch import STOPPED
 

@@ -25,7 +25,8 @@ from .progress import MAY_BE_QUEUED, StudyView, failure_text, study_table
 from .results import changes, describe, find_equal, read_result, read_results, store
 from .runner import ELSEWHERE_SECONDS
 from .runs import Run, all_runs, select, state_of
-from .slurm import SlurmRunner, make_executor, runs_in_queue, workers_of
+from .slurm import SlurmRunner, runs_in_queue
+from .slurm_parameters import make_executor, workers_of
 from .study import Dataset, StudyError, load_study
 
 DONE, INCOMPLETE = 0, 1

@@ -5,7 +5,8 @@ import pickle
 
 from reg_d2.ablation.execution import Settings
 from reg_d2.ablation.process import StopRequest
-from reg_d2.ablation.slurm import SlurmRunner, make_executor
+from reg_d2.ablation.slurm import SlurmRunner
+from reg_d2.ablation.slurm_parameters import make_executor
 
 # For so long the files of a job may come late.
 LATE = 0.6

@@ -15,7 +15,8 @@ from reg_d2.ablation.execution import Execution, Settings
 from reg_d2.ablation.locks import RunLock
 from reg_d2.ablation.process import StopRequest
 from reg_d2.ablation.runs import state_of
-from reg_d2.ablation.slurm import Job, SlurmRunner, make_executor, parse_parameters, workers_of
+from reg_d2.ablation.slurm import Job, SlurmRunner
+from reg_d2.ablation.slurm_parameters import make_executor, parse_parameters, workers_of
 
 from .conftest import wait_until
 
